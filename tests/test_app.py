@@ -104,7 +104,7 @@ def test_a_task_is_asked_to_end_before_it_is_killed(conf):
 
 
 def test_a_task_that_runs_out_of_time_is_never_taken_for_one_that_ended_as_expected():
-    assert not issubclass(SoftTimeLimitExceeded, tasks.EXPECTED)
+    assert not issubclass(SoftTimeLimitExceeded, tasks.EXPECTED_ERRORS)
 
 
 def test_a_stop_waits_longer_than_a_batch_can_take():

@@ -1,4 +1,4 @@
-"""The Celery application: its settings, its queues, beat's entries. SQL is the truth, Celery only rings the bell.
+"""The Celery application: its settings, its queues, beat's entries. SQL is the truth, Celery only wakes workers up.
 
 The configuration file is read when the application is first used, not when this module is imported.
 """
@@ -21,10 +21,10 @@ from worker.runs.schedule import due
 if TYPE_CHECKING:
     from worker.config.settings import Settings
 
-BATCH_SECONDS = 180  # the hard limit of gc.delete_batch, and of every task that says nothing else
+BATCH_SECONDS = 180  # the hard limit of gc.delete_batch, and of every task without its own
 SCAN_SECONDS = 2 * 3600
-# Nobody else is to get a message while its task can still run: longer than a scan, and ten times a batch. Recovery does
-# not wait for it: reconcile rings again as soon as a lease has run out.
+# Redis delivers a message again only after its task cannot run any more: longer than a scan, and many times a batch.
+# Recovery does not wait for it: reconcile publishes again as soon as a lease has expired.
 VISIBILITY_SECONDS = 3 * 3600
 KEY_PREFIX = "registry-gc:"
 
@@ -35,7 +35,7 @@ QUEUES = {
 }  # the last two: the names of gc.recheck and gc.refresh_evidence in the version before
 ROUTES = {task: {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 
-# Each value was measured or read up; what goes wrong without it is said where it is not plain.
+# Each value was measured or looked up; a comment says what fails without it where that is not obvious.
 SETTINGS: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "broker_transport_options": {
@@ -58,13 +58,13 @@ SETTINGS: dict[str, Any] = {
     "task_ignore_result": True,
     "task_serializer": "json",
     "event_serializer": "json",
-    "accept_content": ["json"],  # never pickle: who can write to Redis must not run code here
+    "accept_content": ["json"],  # never pickle: anyone with write access to Redis could run code here
     "result_accept_content": ["json"],
-    # A killed pool child or worker gives its message back; the store counts how often a batch was taken over.
+    # The message of a killed pool child or worker is delivered again; the store counts the takeovers of a batch.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "task_acks_on_failure": True,
-    "task_acks_on_timeout": True,  # False would loop for ever: Redis has no limit of deliveries
+    "task_acks_on_timeout": True,  # False would loop for ever: Redis does not limit deliveries
     "task_time_limit": BATCH_SECONDS,
     "task_soft_time_limit": BATCH_SECONDS - 30,
     "task_default_queue": "gc.control",
@@ -119,9 +119,9 @@ class Loader(AppLoader):
 
 
 def beat_entries(settings: "Settings") -> dict[str, dict[str, Any]]:
-    """A bell for each registry with a schedule, and the one that rings again for whatever was missed.
+    """A gc.due entry for each registry with a schedule, and gc.reconcile for missed task calls and runs.
 
-    The name holds line and zone: a changed line under the same name would keep its last time and fire at once.
+    The name has line and zone: a changed line under the same name would keep its last run time and fire at once.
     """
     entries: dict[str, dict[str, Any]] = {
         f"gc.due {registry.name} {registry.schedule} {registry.timezone}": {
@@ -143,7 +143,7 @@ def beat_entries(settings: "Settings") -> dict[str, dict[str, Any]]:
 
 
 class ZonedCron(BaseSchedule):
-    """A cron line in its own time zone. Beat's file names this class: under another name beat would not start."""
+    """A cron line in its own time zone. Beat's file names this class: if it were renamed beat would not start."""
 
     def __init__(self, cron: str, zone: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -169,31 +169,31 @@ class ZonedCron(BaseSchedule):
         return hash((self.cron, self.zone))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.cron, self.zone)  # without the application, which the base class would keep as well
+        return type(self), (self.cron, self.zone)  # without the application, which the base class would include
 
     def __repr__(self) -> str:
         return f"<{self.cron} {self.zone}>"
 
 
-# Without Celery's fixups: in an environment that names another program's DJANGO_SETTINGS_MODULE they would load that.
+# Without Celery's fixups: they would load the DJANGO_SETTINGS_MODULE of another program from the environment.
 app = Celery("registry-gc", loader=Loader, set_as_current=True, fixups=[])
 
 
 def other_stores(settings: "Settings", own: str) -> bool:
-    """Ask the living workers for their store's id. Raises NoRedisError, SecretError, and what Redis raises."""
-    asking = Celery(broker=celery_url(redis_url(settings)), set_as_current=False, fixups=[])
+    """Whether a running worker has another store than `own`. Raises NoRedisError, SecretError, and Redis's errors."""
+    client = Celery(broker=celery_url(redis_url(settings)), set_as_current=False, fixups=[])
     options = SETTINGS["broker_transport_options"] | {"max_retries": 1}
-    asking.conf.update(SETTINGS | {"broker_transport_options": options})
-    with asking.connection_for_write() as connection:
-        answers = asking.control.broadcast(STORE_COMMAND, reply=True, timeout=1.0, connection=connection) or ()
-    told = [one for answer in answers for one in answer.values() if isinstance(one, dict)]
-    return any(one.get("store", own) != own for one in told)
+    client.conf.update(SETTINGS | {"broker_transport_options": options})
+    with client.connection_for_write() as connection:
+        answers = client.control.broadcast(STORE_COMMAND, reply=True, timeout=1.0, connection=connection) or ()
+    replies = [reply for answer in answers for reply in answer.values() if isinstance(reply, dict)]
+    return any(reply.get("store", own) != own for reply in replies)
 
 
 @signals.setup_logging.connect(weak=False)
 def _configure_logs(loglevel: int = logging.INFO, **_kwargs: object) -> None:
-    """Our logs instead of Celery's."""
+    """Set up our logs instead of Celery's."""
     verbose = loglevel <= logging.DEBUG
     logs.configure(verbose=verbose)
-    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):  # lines for every task, at INFO
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):  # they log every task at INFO
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)

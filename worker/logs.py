@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line on standard error, readable lines where that is a terminal. Nothing secret in either.
+"""Logs: one JSON object a line on standard error, readable lines on a terminal. Neither has secrets.
 
-A command that nobody asked to be verbose sets nothing up, and logs nothing below a warning.
+A command without --verbose sets nothing up, and logs nothing below a warning.
 """
 
 import json
@@ -16,11 +16,11 @@ if TYPE_CHECKING:  # structlog takes as long to load as a command's own work
 
 # A lost connection, by library and name: neither library is imported for it.
 LOST = {"redis.ConnectionError", "redis.TimeoutError", "kombu.OperationalError", "builtins.ConnectionError"}
-QUIET = ("httpx", "httpcore", "urllib3", "alembic")  # they tell every request at INFO
+QUIET = ("httpx", "httpcore", "urllib3", "alembic")  # they log every request at INFO
 
 
 class Log:
-    """`log.info("told", run=…)`: a constant event, and facts as fields of the record."""
+    """`log.info("verified", run=…)`: a constant event, and facts as fields of the record."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -36,7 +36,7 @@ class Log:
 
 
 class _LostConnection(logging.Filter):
-    """Lets a lost connection to Redis be one line: where in a library it was noticed helps nobody."""
+    """Logs a lost connection to Redis as one line: a traceback through libraries does not help."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and record.exc_info[0] is not None:
@@ -47,7 +47,7 @@ class _LostConnection(logging.Filter):
 
 
 def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
-    """Send everything that is logged by anybody to `stream` (standard error). Safe to call again."""
+    """Send every record of every logger to `stream` (default: standard error). Safe to call again."""
     import structlog  # noqa: PLC0415 - commands that log nothing need not load it
 
     stream = stream or sys.stderr
@@ -80,7 +80,7 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
 
 
 def _json(event: "EventDict", **kwargs: Any) -> str:
-    """JSON alone leaves what ends lines elsewhere, turns writing round, or is a command in eight bits."""
+    """JSON without characters that end lines, change the writing direction, or control a terminal."""
     return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
 
 
@@ -89,9 +89,9 @@ def _masked(_logger: "WrappedLogger", _name: str, line: Any) -> str:
 
 
 def _escape(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":
-    """Fields as a terminal may show them: a tag or a registry's message may hold anything."""
+    """Fields that are safe for a terminal: a tag or a registry's message may have any character."""
     shown = {escaped(str(key)): escaped(value) if isinstance(value, str) else value for key, value in event.items()}
-    for key in ("exception", "stack"):  # of several lines: set in, so that none can pass for a record of its own
+    for key in ("exception", "stack"):  # of several lines: indented, so that no line looks like a record
         if isinstance(text := event.get(key), str):
             shown[key] = "\n".join(f"    {escaped(line)}" for line in text.split("\n"))
     return shown

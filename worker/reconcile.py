@@ -1,4 +1,4 @@
-"""Each minute: what was lost, or was due and did not start, is found in the store and rung again."""
+"""Each minute: finds lost task calls and runs that were due in the store, and publishes or opens them again."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 def reconcile(store: Store, settings: "Settings | None", now: datetime) -> tuple[TaskCall, ...]:
-    """Each minute: open what is due, and ring again for whatever is unfinished. Raises StoreError.
+    """Open runs that are due, and return the task calls of every unfinished run. Raises StoreError.
 
-    `settings` None: the file is invalid. Nothing is opened then, and what is deleting is rung so that it is skipped.
+    `settings` None: the file is invalid. No run is opened then, and deleting runs go on so that the rest is skipped.
     """
     with store.write() as connection:
         run_rows.record_heartbeat(connection, "beat", now)
     task_calls: list[TaskCall] = []
     with store.read() as connection:
-        left = run_rows.unfinished(connection)
+        unfinished = run_rows.unfinished(connection)
     if settings is None:
         return tuple(
             task_call
-            for run in left
+            for run in unfinished
             if run.state == "deleting"
             for task_call in lifecycle.next_task_calls(store, run.id, now)
         )
     for name in settings.registries:
         task_calls += lifecycle.open_if_due(store, settings, name, now)
-    for run in left:
+    for run in unfinished:
         task_calls += _recover(store, settings, run, now)
-    with suppress(StoreError):  # these can wait a minute, the bells cannot
+    with suppress(StoreError):  # these can wait a minute, the task calls above cannot
         task_calls += notification.task_calls(store, settings, now)
         task_calls += after_run.task_calls(store, settings, now)
         audit.forget(store, now - settings.retention.audit)

@@ -1,6 +1,6 @@
-"""The tasks: each looks at its arguments, calls the room that does the work, and rings what is to be rung next.
+"""The Celery tasks: each checks its arguments, calls the function that does the work, and publishes what comes next.
 
-A message may be lost, repeated, late or forged: it can only make somebody look at the store again.
+A message may be lost, repeated, late or forged: it can only make a worker read the store again.
 """
 
 import functools
@@ -41,11 +41,11 @@ from worker.sweep.recheck import give_up, recheck_repository
 
 log = Log(__name__)
 
-RECHECK_SECONDS = 900  # one repository, listed again
-MAX_LENGTH = 300  # characters of a name, an id or a repository's path
-MAX_TASK_ID_LENGTH = 64  # of a task's id, as the store keeps it
+RECHECK_SECONDS = 900  # to list one repository again
+MAX_LENGTH = 300  # characters of a registry's name, a run's id or a repository's path
+MAX_TASK_ID_LENGTH = 64  # characters of a task id that the store accepts
 
-# What ends a task with one line: the row is still there, and reconcile rings again.
+# Errors that end a task with one line of the log: the row is unchanged, and reconcile publishes the task again.
 EXPECTED_ERRORS = (
     StoreError,
     RegistryError,
@@ -61,13 +61,13 @@ EXPECTED_ERRORS = (
 
 @functools.cache
 def watch() -> SettingsWatch:
-    """This process's eye on the configuration file."""
+    """This process's view of the configuration file."""
     return SettingsWatch()
 
 
 @functools.cache
 def store() -> Store:
-    """This process's store, opened when it is first needed: connections do not survive a fork."""
+    """This process's store, opened at first use: connections do not survive a fork."""
     return open_store(watch().current().store)
 
 
@@ -75,11 +75,11 @@ os.register_at_fork(after_in_child=store.cache_clear)
 
 
 def publish(task_calls: Iterable[TaskCall]) -> bool:
-    """Publish these bells. False: Redis did not take them all, or is not configured; reconcile rings them again."""
+    """Publish task calls. False: Redis did not take them all, or is not configured; reconcile publishes them again."""
     for task_call in task_calls:
         try:
             app.send_task(task_call.task, args=task_call.args)
-        except UnusableError:  # no Redis is configured, or none runs
+        except UnusableError:  # Redis is not configured, or does not run
             return False
         except (OperationalError, RedisError, OSError) as error:
             log.warning(
@@ -91,15 +91,15 @@ def publish(task_calls: Iterable[TaskCall]) -> bool:
 
 
 def log_error(event: str, error: Exception, **facts: str) -> None:
-    """An expected error: one line, no traceback."""
+    """Log an expected error as one line, without a traceback."""
     log.error(event, **facts, reason=str(error))
 
 
 class TaskRequest(Request):
-    """A message that a worker works on, until its end was told, even if Redis did not hear it.
+    """A message that stops counting against the worker's prefetch limit even if Redis did not get its acknowledgement.
 
-    Celery only logs that, and goes on counting the message: after one for each of its processes the worker took no
-    more. Redis hands such a message out again after the visibility timeout; a task that runs again does nothing twice.
+    Celery only logs the error and goes on counting the message: after one for each of its processes the worker takes no
+    more. Redis delivers the message again after the visibility timeout; a repeated task does nothing twice.
     """
 
     def acknowledge(self) -> None:
@@ -118,25 +118,25 @@ class TaskRequest(Request):
 def task(
     name: str, *kinds: type, seconds: int | None = None, grace: int = 30, old_name: str | None = None
 ) -> Callable[[Callable[..., Iterable[TaskCall]]], Callable[..., None]]:
-    """A task that lets only arguments of these types in, whatever a message carries, and ends expected errors with one
-    line. It is killed after so many seconds, the application's where none are said, and told so `grace` before.
+    """Register a task that refuses arguments of other types, and logs an expected error as one line.
 
-    It also answers messages that a worker of the version before published under `old_name`.
+    It is killed after `seconds` (default: the application's limit) and gets SoftTimeLimitExceeded `grace` seconds
+    before. It also runs for messages that a worker of the version before published under `old_name`.
     """
     options: dict[str, Any] = {} if seconds is None else {"time_limit": seconds, "soft_time_limit": seconds - grace}
     options |= {"typing": False, "Request": TaskRequest}
 
-    def decorate(body: Callable[..., Iterable[TaskCall]]) -> Callable[..., None]:
-        @functools.wraps(body)
+    def decorate(function: Callable[..., Iterable[TaskCall]]) -> Callable[..., None]:
+        @functools.wraps(function)
         def wrapper(*args: object, **kwargs: object) -> None:
             if kwargs or tuple(map(type, args)) != kinds or not all(map(_is_valid, args)):
                 got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
-                log.warning("arguments_refused", task=body.__name__, got=got or "none")
+                log.warning("arguments_refused", task=function.__name__, got=got or "none")
                 return
             try:
-                publish(body(*args))
+                publish(function(*args))
             except EXPECTED_ERRORS as error:
-                log_error("task_ended_early", error, task=body.__name__)
+                log_error("task_ended_early", error, task=function.__name__)
 
         register: Any = app.task  # its overloads know no options in a dict
         if old_name is not None:
@@ -148,7 +148,7 @@ def task(
 
 
 def _is_valid(argument: object) -> bool:
-    """What the store can be asked about at all."""
+    """Whether a message's argument can be a name, an id or a number of the store."""
     if isinstance(argument, str):
         return 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
     return isinstance(argument, int) and 0 <= argument < 2**31
@@ -156,12 +156,12 @@ def _is_valid(argument: object) -> bool:
 
 @contextmanager
 def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
-    """The rate limit of this run's registry, shared by all processes; None where the file no longer says which it is.
+    """The rate limit of a run's registry, shared by all processes; None if the registry is no longer configured.
 
     Raises UnknownRunError, StoreError, SecretError, NoRedisError.
     """
     run, settings = lifecycle.get(store(), run_id), None
-    with suppress(ConfigError):  # the sweep skips what is left: it reads the file again itself
+    with suppress(ConfigError):  # the sweep reads the file again, and skips the rest of the run
         settings = watch().current()
     registry = registry_of(settings, run) if settings is not None else None
     if settings is None or registry is None:
@@ -174,25 +174,29 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
 @functools.cache
 def own_store_id() -> str:
+    """The id of this worker's store."""
     opened = open_store(watch().current().store)  # not `store()`: the pool's children fork from this process
     with opened, opened.read() as connection:
         return store_id(connection)
 
 
-@inspect_command(name=STORE_COMMAND, help="Which store this worker keeps its record in.")
+@inspect_command(name=STORE_COMMAND, help="The id of this worker's store.")
 def reply_store_id(_state: object) -> dict[str, str]:
-    """Asked by `other_stores`."""
+    """Answer `other_stores`."""
     return {"store": own_store_id()}
 
 
 @signals.worker_ready.connect(weak=False)
 def check_redis_in_thread(**_kwargs: object) -> None:
-    """In a thread of its own: whoever is there has a second to answer."""
+    """Check in a thread: the other workers have a second to answer."""
     threading.Thread(target=warn_about_shared_redis, daemon=True).start()
 
 
 def warn_about_shared_redis() -> None:
-    """Say once what a worker should not be beside. It goes on: rows say what is deleted, whoever takes a message."""
+    """Warn of workers with another store on the same Redis, and of a SQLite file with a distant Redis.
+
+    The worker goes on: the rows of its store decide what is deleted.
+    """
     try:
         settings = watch().current()
         if is_sqlite_with_remote_redis(settings.store, settings.redis_url()):
@@ -206,18 +210,18 @@ def warn_about_shared_redis() -> None:
 @signals.beat_init.connect(weak=False)
 @signals.worker_ready.connect(weak=False)
 def record_registries(**_kwargs: object) -> None:
-    """Note what is configured before the first bell: a schedule counts from when its line was first seen."""
+    """Record the configured registries at the start: a schedule counts from when its line was first seen."""
     try:
         settings = watch().current()
         with open_store(settings.store) as opened:  # not `store()`: the pool's children fork from this process
             lifecycle.note_registries(opened, settings, datetime.now(UTC))
     except EXPECTED_ERRORS as error:
-        log_error("registries not noted", error)
+        log_error("registries_not_recorded", error)
 
 
 @task("gc.sweep", str)
 def start_sweep(registry: str) -> Iterable[TaskCall]:
-    """Open a run by hand. The same message delivered again is the same run."""
+    """Open a run by hand. A repeated message is the same run."""
     task_id: str | None = app.current_task.request.id if app.current_task else None
     if task_id is not None and len(task_id) > MAX_TASK_ID_LENGTH:
         log.warning("arguments_refused", task="start_sweep", got="a task's id that is too long")
@@ -228,18 +232,18 @@ def start_sweep(registry: str) -> Iterable[TaskCall]:
 
 @task("gc.due", str)
 def start_if_due(registry: str) -> Iterable[TaskCall]:
-    """Open a run if one is due: the schedule says so, not the message."""
+    """Open a run if the schedule, not the message, says that it is due."""
     return lifecycle.open_if_due(store(), watch().current(), registry, datetime.now(UTC))
 
 
 @task("gc.reconcile")
 def reconcile() -> Iterable[TaskCall]:
-    """Ring again for whatever is unfinished, or was due and did not start."""
+    """Publish the task calls of every unfinished run, and open runs that were due and did not start."""
     settings = None
     try:
         settings = watch().current()
     except ConfigError as error:
-        log_error("the configuration cannot be used, nothing is opened", error)
+        log_error("configuration_unusable", error)
     return reconciling.reconcile(store(), settings, datetime.now(UTC))
 
 
@@ -269,7 +273,7 @@ def delete_batch(run_id: str, number: int) -> Iterable[TaskCall]:
 
 @task("gc.refresh_evidence", str, seconds=RECHECK_SECONDS, old_name="gc.evidence")
 def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
-    """Ask the sources of evidence again, in the midst of a run."""
+    """Ask the sources of evidence again while a run is deleting."""
     try:
         return evidence_refresh.refresh_evidence(store(), watch(), run_id)
     except SoftTimeLimitExceeded:
@@ -279,20 +283,20 @@ def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
 
 @task("gc.verify", str, seconds=SCAN_SECONDS, grace=60)
 def verify(run_id: str) -> Iterable[TaskCall]:
-    """Look at what a sweep has left, and finish its run."""
+    """Verify what a sweep has left, and finish its run."""
     with limiter_of(run_id) as limiter:
         return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
 @task("gc.notify", str, seconds=60, grace=15)
-def tell(run_id: str) -> Iterable[TaskCall]:
-    """Tell people of a run."""
+def notify(run_id: str) -> Iterable[TaskCall]:
+    """Send the notifications of a run."""
     notification.send_messages(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
-@task("gc.after_run", str, seconds=90, grace=15)  # what follows has 60
-def follow(run_id: str) -> Iterable[TaskCall]:
+@task("gc.after_run", str, seconds=90, grace=15)  # the configured command or request has 60
+def start_after_run(run_id: str) -> Iterable[TaskCall]:
     """Start what is configured to follow a run."""
     after_run.start(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

@@ -10,7 +10,7 @@ GAP = "  "
 
 
 def escaped(text: str) -> str:
-    """Text from elsewhere, safe for a terminal: what does not print (colours, turned writing) becomes a code."""
+    """Untrusted text, safe for a terminal: characters that do not print (colours, writing direction) become codes."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _code(char) for char in text)
@@ -22,7 +22,7 @@ def _code(char: str) -> str:
 
 
 def plain_json(text: str) -> str:
-    """The same JSON with what does not print in JSON's own codes: it may go to a terminal, and a line stays one."""
+    """JSON, safe for a terminal: characters that do not print become JSON's own codes, and a line stays a line."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else _json_code(char) for char in text)
@@ -33,7 +33,7 @@ def _json_code(char: str) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-# What secrets look like, wherever they turn up: IAM tokens, headers, users and passwords in URLs, private keys.
+# Patterns of secrets in any text: IAM tokens, headers, users and passwords in URLs, private keys.
 SECRETS = re.compile(
     r"(?P<token>\bt1\.[A-Za-z0-9_\-=.]{16,})"
     r"|(?P<header>(?i:\bbearer\s+)[A-Za-z0-9_\-=.+/]{8,}|(?i:\bbasic\s+)[A-Za-z0-9+/=]{16,})"
@@ -43,27 +43,27 @@ SECRETS = re.compile(
 )
 
 
-# What an error of a registry may repeat, however short: IAM tokens, JWTs, OAuth tokens.
+# Secrets that a registry's error may repeat, however short: IAM tokens, JWTs, OAuth tokens.
 REPEATED_SECRETS = re.compile(r"\b(?:t1\.|eyJ|y[0-3]_)[\w.=-]{6,}")
 
 
 def masked(text: str) -> str:
-    """`text` without what looks like a secret: the last net, not the first."""
+    """`text` without what looks like a secret: the last safeguard, not the first."""
     return SECRETS.sub("***", text)
 
 
 def blanked(text: str) -> str:
-    """Text with a blank for whatever does not print: line breaks, and what else a terminal obeys."""
+    """Text with a blank for each character that does not print: line breaks and terminal controls."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters, with an ellipsis where something was left out."""
+    """At most `limit` characters, with an ellipsis if something was cut."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """A stranger's words, fit for one line of ours: no control characters, no secrets, not endless."""
+    """Untrusted text as part of one line: without control characters and secrets, at most `limit` characters."""
     return shortened(" ".join(blanked(REPEATED_SECRETS.sub("***", text)).split()), limit)
 
 
@@ -74,7 +74,7 @@ DIGEST = re.compile("sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+([.+_-][a-z0-9]+)*:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What names one image: `path:tag`, `path@digest`, or the registry's own id of it."""
+    """The name of an image: `path:tag`, `path@digest`, or the registry's own id."""
 
     path: str = ""
     tag: str = ""
@@ -83,7 +83,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """The parts of a reference, whatever is in them. A tag before a digest says nothing more."""
+    """The parts of a reference, unchecked. A tag before a digest is ignored."""
     path, at, digest = text.partition("@")
     if at:
         return Reference(path.rpartition(":")[0] or path, digest=digest)
@@ -92,12 +92,12 @@ def parse_reference(text: str) -> Reference:
 
 
 def instant(moment: datetime | None) -> str:
-    """To the second, UTC, as RFC 3339 writes it; empty where there is none."""
+    """RFC 3339, UTC, to the second; empty for None."""
     return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def took(start: datetime | None, end: datetime | None) -> str:
-    """`1h02m`, `3m04s`, `12s`; empty while it goes on."""
+    """`1h02m`, `3m04s`, `12s`; empty if it has not ended."""
     if start is None or end is None:
         return ""
     seconds = max(0, round((end - start).total_seconds()))
@@ -108,13 +108,13 @@ def took(start: datetime | None, end: datetime | None) -> str:
 
 
 def short(digest: str) -> str:
-    """`sha256:0123456789ab`: enough to find it, short enough for a line."""
+    """`sha256:0123456789ab`: long enough to find the image, short enough for a line."""
     return digest[:19]
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def counted(number: int, singular: str, plural: str = "") -> str:
     """`1 image`, `2,000 images`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def width_of(text: str) -> int:
@@ -126,7 +126,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` cells, with an ellipsis where something was left out."""
+    """At most `width` cells, with an ellipsis if something was cut."""
     if width_of(text) <= width:
         return text
     while text and width_of(text) > width - 1:
@@ -141,7 +141,7 @@ def table(
     right: frozenset[int] = frozenset(),
     width: int | None = None,
 ) -> Iterator[str]:
-    """Aligned lines under a heading; the last column takes what is left of `width` and is cut there."""
+    """Aligned lines under a heading; the last column is cut at `width`."""
     body = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(width_of(row[at]) for row in [list(heading), *body]) for at in range(len(heading))]
     for row in [list(heading), *body]:

@@ -1,8 +1,8 @@
-"""Named points of a run's life at which a test may halt a process, to hurt it or what it needs exactly there.
+"""Named points of a run's life at which a test may halt a process, to kill it or to break what it needs.
 
-Without the environment variable a checkpoint does nothing. With it, it names a folder: a file called like the point
-asks for one halt there. Who comes by first takes the file away and writes its process number into `POINT.halted`; it
-goes on when that file is gone. A test within the process hears of every point by `visitors`.
+Without the environment variable a checkpoint does nothing. The variable names a folder: a file with a checkpoint's name
+requests one halt there. The first process to reach it removes the file and writes its process id to `POINT.halted`; it
+goes on when that file is gone. A test within the process observes every checkpoint through `observers`.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Literal
 HALTS = "REGISTRY_GC_HALTS"
 POLL_SECONDS = 0.01  # seconds
 
-# In the order in which a run comes by.
+# In the order of a run.
 Checkpoint = Literal[
     "run_opened",
     "scan_claimed",
@@ -39,13 +39,13 @@ Checkpoint = Literal[
     "run_finished",
 ]
 
-observers: list[Callable[[Checkpoint], None]] = []  # told of every point; what one raises ends the work there
+observers: list[Callable[[Checkpoint], None]] = []  # called at every checkpoint; an exception ends the work there
 
 
 def reach(name: Checkpoint) -> None:
-    """Pass the checkpoint, or halt here until a test lets go."""
-    for visit in observers:
-        visit(name)
+    """Pass the checkpoint, or halt until a test removes the file."""
+    for observe in observers:
+        observe(name)
     if folder := os.environ.get(HALTS):
         _halt(Path(folder), name)
 
@@ -54,7 +54,7 @@ def _halt(folder: Path, name: str) -> None:
     try:
         (folder / name).unlink()
     except FileNotFoundError:
-        return  # nobody asked, or another came by first
+        return  # no halt is requested, or another process took it
     halted, new = folder / f"{name}.halted", folder / f"{name}.new"
     new.write_text(str(os.getpid()))
     new.replace(halted)

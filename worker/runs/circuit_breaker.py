@@ -1,4 +1,4 @@
-"""What talking to a registry has cost, and how often in a row it failed: kept in the store for all processes."""
+"""Counts requests to a registry and its failures in a row, in the store for all processes; stops a hopeless run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ ENDING, SUCCESSOR = "yandex-container-registry", "yandex-cloud-registry"  # kind
 
 @contextmanager
 def saving_usage(store: Store, name: str, registry: Registry) -> Iterator[None]:
-    """Around a piece of work with a registry: adds what it cost to the tallies, however it ends."""
+    """Add the requests and waits of the work within to the tallies, however it ends."""
     try:
         yield
     finally:
@@ -30,15 +30,15 @@ def saving_usage(store: Store, name: str, registry: Registry) -> Iterator[None]:
 
 
 def note_sign_in(store: Store, name: str, *, works: bool) -> None:
-    """Remember whether signing in works, for who watches from outside."""
+    """Record whether signing in works, for the metrics."""
     with store.write() as connection:
         run_rows.record_sign_in(connection, name, works=works)
 
 
 def count_failure(store: Store, run: Run, error: RegistryError, *, first: bool = False) -> bool:
-    """Count a systemic failure; ten in a row, or a final one, stop the run with one clear message. True: they did.
+    """Count a systemic failure. True: it was the tenth in a row, or a final one, and stops the run with one message.
 
-    `first`: since the last one the registry has answered as it should.
+    `first`: the registry has answered as it should since the last failure.
     """
     if isinstance(error, SignInError):
         note_sign_in(store, run.registry, works=False)
@@ -54,7 +54,7 @@ def count_failure(store: Store, run: Run, error: RegistryError, *, first: bool =
 
 
 def gone_remedy(registry: RegistrySettings, error: Exception) -> str:
-    """What to do where a registry is not found, to go on behind the error; empty for other errors."""
+    """The remedy for a registry that is not found, appended to the error; empty for other errors."""
     if not isinstance(error, NotFoundError):
         return ""
     remedy = f"; is the id {registry.id} right?" if registry.id else f"; is the url {registry.url} right?"
@@ -64,7 +64,7 @@ def gone_remedy(registry: RegistrySettings, error: Exception) -> str:
 
 
 def _hopeless(run: Run, error: RegistryError) -> str:
-    """Why a run ends after so many failures in a row. A registry that has become read-only will never be otherwise."""
+    """Why a run ends after that many failures in a row. A registry that has become read-only stays read-only."""
     kind, _, registry_id = run.registry_key.split("|", 2)
     if not isinstance(error, ReadOnlyError):
         return f"stopped after {HOPELESS} failures in a row, the last: {error}"

@@ -1,7 +1,7 @@
-"""The one check of every clock that decides something: this process's, the store's, the registry's.
+"""Compares the clocks of this process, the store and the registry.
 
-Ages, leases and schedules mix readings of all three. Where two of them are surely more than five minutes apart no age
-can be believed: nothing is planned, and nothing is deleted.
+Ages, leases and schedules mix readings of all three. Where two clocks are surely more than five minutes apart no age
+can be trusted: nothing is planned, and nothing is deleted.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class ClockError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """What a clock showed, and between which two readings of this process's: that it was asked slowly is no fault."""
+    """A clock's time, and this process's time before and after the request: a slow reply is no disagreement."""
 
     whose: str  # "the registry's"
     at: datetime
@@ -39,41 +39,41 @@ class ClockReading:
 
     @property
     def ahead(self) -> tuple[timedelta, timedelta]:
-        """At least and at most how far it is ahead of this process's clock."""
+        """The least and the most that the clock is ahead of this process's."""
         return self.at - self.answered, self.at + self.resolution - self.asked
 
 
 def check(ours: Clock, store: Store | None, registry: Registry | None = None) -> None:
     """Raises ClockError, StoreError, RegistryError."""
-    shown = []
+    readings = []
     if store is not None:
         with store.read() as connection:
-            shown.append(of_store(ours, store, connection))
+            readings.append(read_store_clock(ours, store, connection))
     if registry is not None:
         asked = ours()
         at = registry.clock()
-        shown.append(ClockReading("the registry's", at, asked, ours(), RESOLUTION))
-    if (wrong := disagreement(shown)) is not None:
+        readings.append(ClockReading("the registry's", at, asked, ours(), RESOLUTION))
+    if (wrong := disagreement(readings)) is not None:
         raise ClockError(wrong)
 
 
-def of_store(ours: Clock, store: Store, connection: Connection) -> ClockReading:
-    """What the store's clock shows now."""
+def read_store_clock(ours: Clock, store: Store, connection: Connection) -> ClockReading:
+    """The store's time now."""
     asked = ours()
     at = store.now(connection)
     return ClockReading("the store's", at, asked, ours())
 
 
-def disagreement(shown: list[ClockReading]) -> str | None:
-    """What is to be said of two clocks, this process's among them, that are too far apart; None: no two are."""
-    if not shown:
+def disagreement(readings: list[ClockReading]) -> str | None:
+    """The message about two clocks, this process's included, that are too far apart; None: no two are."""
+    if not readings:
         return None
-    own = ClockReading("this machine's", shown[-1].answered, shown[-1].answered, shown[-1].answered)
-    for one, other in combinations([own, *shown], 2):
-        (low, high), (other_low, other_high) = one.ahead, other.ahead
-        if max(low - other_high, other_low - high) > SKEW:  # so far they are apart at least
+    own = ClockReading("this machine's", readings[-1].answered, readings[-1].answered, readings[-1].answered)
+    for reading, other in combinations([own, *readings], 2):
+        (low, high), (other_low, other_high) = reading.ahead, other.ahead
+        if max(low - other_high, other_low - high) > SKEW:  # the least distance
             return (
-                f"{one.whose} clock ({instant(one.at)}) is more than 5 minutes from {other.whose} "
+                f"{reading.whose} clock ({instant(reading.at)}) is more than 5 minutes from {other.whose} "
                 f"({instant(other.at)}); ages cannot be believed, set the clock"
             )
     return None

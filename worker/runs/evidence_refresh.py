@@ -21,7 +21,7 @@ log = Log(__name__)
 
 def refresh_evidence(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall, ...]:
     """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
-    run = lifecycle.deleting(store, run_id)
+    run = lifecycle.deleting_run(store, run_id)
     if run is None:
         return ()
     registry = current_registry(watch, run)

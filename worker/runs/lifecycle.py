@@ -1,7 +1,7 @@
-"""The life of a run: open, advance, ring, finish. Knows nothing of Celery, HTTP or a registry's protocol.
+"""The life of a run: open, advance, publish, finish. Knows nothing of Celery, HTTP or a registry's protocol.
 
-Every function may be called twice, late or never; what it returns are bells to ring, and losing a bell harms nothing
-because `reconcile` (next door) rings again.
+Every function may be called twice, late or never. It returns task calls for the caller to publish; a lost task call
+does no harm, because `worker.reconcile` publishes it again.
 """
 
 from collections.abc import Iterable
@@ -25,15 +25,15 @@ from worker.text import instant
 
 log = Log(__name__)
 
-SCANS = 3  # how often a run's scan is begun before the run has failed
-VERIFICATIONS = 3  # how often a verification is begun before the run ends without one
-VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is looked at all the same
-SEARCH_BACK = timedelta(days=8)  # how far a due time is searched for
-RECHECK_VALID_FOR = timedelta(minutes=10)  # how long a repository's second listing speaks for it
+SCANS = 3  # how often a run's scan is started before the run fails
+VERIFICATIONS = 3  # how often a verification is started before the run ends without one
+VERIFIED = (None, "expired", "deadline", "failed")  # stops after which a sweep is verified
+SEARCH_BACK = timedelta(days=8)  # how far back a due time is searched for
+RECHECK_VALID_FOR = timedelta(minutes=10)  # how long a recheck permits deletions in its repository
 
 
 class UnknownRegistryError(Exception):
-    """No registry of that name is configured. `known`: those that are; `where`: the file, and what else was asked."""
+    """No registry has that name. `known`: the configured names; `where`: the file, and whatever else was searched."""
 
     exit_code = 2
 
@@ -43,13 +43,13 @@ class UnknownRegistryError(Exception):
 
 
 class UnknownRunError(Exception):
-    """The store knows no such run."""
+    """The store has no such run."""
 
     exit_code = 2
 
 
 class AlreadyRunningError(Exception):
-    """Another run of the same registry is active. `run_id` None: it was active a moment ago, and has ended since."""
+    """Another run of the same registry is active. `run_id` None: it was active a moment ago and has just ended."""
 
     exit_code = 4
 
@@ -66,14 +66,14 @@ class NothingToStopError(Exception):
 
 
 class NotBlockedError(Exception):
-    """The run does not wait for an approval (any more)."""
+    """The run does not wait for an approval, or no longer."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCall:
-    """A message to ring: a task's name and row ids, never what to delete."""
+    """A task to publish: its name and row ids, never what to delete."""
 
     task: str
     args: tuple[str | int, ...]
@@ -97,7 +97,7 @@ def open_run(
     dry_run: bool = False,
     who: str | None = None,
 ) -> OpenedRun:
-    """Open a run of a registry; the same task id or due time is the same run. `who` asked for it; None: nobody did.
+    """Open a run of a registry; the same task id or due time is the same run. `who`: the person who asked for it.
 
     Raises UnknownRegistryError, AlreadyRunningError, StoreError.
     """
@@ -125,9 +125,9 @@ def open_run(
 
 def registry_named(settings: Settings, name: str) -> RegistrySettings:
     """Raises UnknownRegistryError."""
-    if (found := settings.registries.get(name)) is None:
+    if (registry := settings.registries.get(name)) is None:
         raise UnknownRegistryError(name, settings.registries, str(settings.path))
-    return found
+    return registry
 
 
 def _new(registry: RegistrySettings, trigger: str, now: datetime) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def _other_run(store: Store, registry: str, key: str) -> AlreadyRunningError:
 
 
 def schedule_line(registry: RegistrySettings) -> str | None:
-    """The cron line with its zone: what makes a schedule another one."""
+    """The cron line with its time zone; another line is another schedule."""
     return f"{registry.schedule} {registry.timezone}" if registry.schedule else None
 
 
 def note_registries(store: Store, settings: Settings, now: datetime) -> None:
-    """Remember what is configured, at the start of every process: from then on its schedule counts."""
+    """Record the configured registries, at the start of every process: a schedule counts from then on."""
     with store.write() as connection:
         for registry in settings.registries.values():
             runs.record_registry(connection, registry.name, schedule_line(registry), now)
@@ -179,14 +179,14 @@ def open_if_due(store: Store, settings: Settings, name: str, now: datetime) -> t
         message = f"was due at {instant(due_at)} and could not start within catch_up"
         ended = {"state": "finished", "outcome": "missed", "finished_at": now, "message": message}
         missed = _new(registry, "schedule", now) | ended | {"scheduled_for": due_at}
-        with suppress(IntegrityError), store.write() as connection:  # else somebody else recorded it
+        with suppress(IntegrityError), store.write() as connection:  # else another process recorded it
             runs.add(connection, missed)
         log_finished(store, missed["id"])
         return ()
     try:
         return open_run(store, settings, name, trigger="schedule", now=now, scheduled_for=due_at).task_calls
     except AlreadyRunningError:
-        return ()  # asked again each minute until it is free or too late
+        return ()  # reconcile tries again each minute, until catch_up
 
 
 def advance(store: Store, run_id: str, now: datetime) -> tuple[TaskCall, ...]:
@@ -214,9 +214,9 @@ def advance(store: Store, run_id: str, now: datetime) -> tuple[TaskCall, ...]:
 def next_task_calls(
     store: Store, run_id: str, now: datetime, *, again_after: timedelta = timedelta(seconds=120)
 ) -> tuple[TaskCall, ...]:
-    """What to ring so that a deleting run goes on; finishes it if nothing is left.
+    """The task calls with which a deleting run goes on; finishes the run if nothing is left.
 
-    What was rung within `again_after` and has not been answered is left alone: else every batch would ring all others.
+    A task call published within `again_after` is not repeated: else every batch would publish all others.
     """
     if finish_if_done(store, run_id, now):
         return ()
@@ -229,23 +229,23 @@ def next_task_calls(
             return () if leases.is_held(run.lease_until, clock) else (TaskCall("gc.verify", (run_id,)),)
         ready = sweeping.mark_published(connection, run_id, clock, clock - again_after, clock - RECHECK_VALID_FOR)
     task_calls: dict[TaskCall, None] = {}
-    for one in ready:
-        if recheck_is_valid(one.rechecked_at, clock) or run.stop is not None:
-            task_calls[TaskCall("gc.delete_batch", (run_id, one.batch))] = None
+    for row in ready:
+        if recheck_is_valid(row.rechecked_at, clock) or run.stop is not None:
+            task_calls[TaskCall("gc.delete_batch", (run_id, row.batch))] = None
         else:
-            task_calls[TaskCall("gc.recheck", (run_id, one.repository))] = None
+            task_calls[TaskCall("gc.recheck", (run_id, row.repository))] = None
     return tuple(task_calls)
 
 
 def recheck_is_valid(rechecked_at: datetime | None, clock: datetime) -> bool:
-    """Whether a listing that began then speaks for a repository by the store's clock; from the future it does not."""
+    """Whether a recheck that began then is still valid by the store's clock; a recheck from the future is not."""
     return rechecked_at is not None and timedelta() <= clock - rechecked_at < RECHECK_VALID_FOR
 
 
 def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
-    """Finish a deleting run when its last batch is done and it was verified, whoever comes first. True: this call did.
+    """Finish a deleting run after its last batch and its verification. True: this call finished it.
 
-    Verified is what has deleted something and was not stopped in a way that leaves nothing to be trusted.
+    A run is verified if it deleted something and its stop, if any, leaves the registry readable (`VERIFIED`).
     """
     with store.write() as connection:
         run = runs.get(connection, run_id, lock=True)
@@ -271,7 +271,7 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
 
 
 def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int | None = None) -> None:
-    """End a run that could not plan. With `fence`: only if the scan's lease is still this one."""
+    """End a run that could not plan. With `fence`: only if the scan still holds that lease."""
     with store.write() as connection:
         run = runs.get(connection, run_id, lock=True)
         if run is None or run.state not in ("pending", "planning") or (fence is not None and run.fence != fence):
@@ -284,7 +284,7 @@ def fail(store: Store, run_id: str, message: str, now: datetime, *, fence: int |
 def approve(
     store: Store, settings: Settings, run_id: str, now: datetime, *, who: str | None = None
 ) -> tuple[TaskCall, ...]:
-    """Let a blocked run's exact plan go on. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
+    """Carry out a blocked run's exact plan. Raises UnknownRunError, NotBlockedError, AlreadyRunningError."""
     expire(store, settings, get(store, run_id), now)
     run = get(store, run_id)
     if run.state != "blocked":
@@ -295,8 +295,8 @@ def approve(
         with store.write() as connection:
             begun = {"deleting_at": store.now(connection), "approved_by": who, "message": None}
             approved = runs.change(connection, run_id, ["blocked"], state="deleting", **begun)
-            if approved and any(one["limit"] == "vanished" for one in run.exceeded):
-                # What this plan's listing missed, and not what is gone by now: nobody has looked at that.
+            if approved and any(exceeded["limit"] == "vanished" for exceeded in run.exceeded):
+                # Only what this plan's listing missed: the person has not seen what vanished since.
                 runs.accept_vanished(connection, run.registry, run.started_at or now)
     except IntegrityError:
         raise _other_run(store, run.registry, run.registry_key) from None
@@ -304,7 +304,7 @@ def approve(
 
 
 def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -> tuple[TaskCall, ...]:
-    """Stop a run before its next deletion; what is under way is resolved first.
+    """Stop a run before its next deletion; begun deletions are resolved first.
 
     Raises UnknownRunError, NothingToStopError, StoreError.
     """
@@ -335,14 +335,14 @@ def _existing(run: Run | None, run_id: str) -> Run:
     return run
 
 
-def deleting(store: Store, run_id: str) -> Run | None:
-    """The run, if it is in the state in which its batches may be claimed."""
+def deleting_run(store: Store, run_id: str) -> Run | None:
+    """The run, if its batches may be claimed: it is deleting."""
     with store.read() as connection:
         run = runs.get(connection, run_id)
     return run if run is not None and run.state == "deleting" else None
 
 
 def is_stopped(store: Store, run_id: str) -> bool:
-    """Whether nothing more is to be deleted by a run."""
-    run = deleting(store, run_id)
+    """Whether a run may delete nothing more."""
+    run = deleting_run(store, run_id)
     return run is None or run.stop is not None

@@ -32,7 +32,7 @@ from worker.registries.http.rate_limit import BoundedLimiter
 from worker.registries.interface import DeletesByParts, Deletion, Registry, Restores
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure
-from worker.runs.clocks import disagreement, of_store
+from worker.runs.clocks import disagreement, read_store_clock
 from worker.runs.terms import Watch, current_registry, late, permitted_registry
 from worker.store import Store, holds, leases, rechecks, scan_history, sweeping, undo
 from worker.store import runs as run_rows
@@ -257,7 +257,7 @@ class Batch:
             self.recorder.record()
             return []
         with self.store.write() as connection:
-            clock = of_store(lambda: datetime.now(UTC), self.store, connection)
+            clock = read_store_clock(lambda: datetime.now(UTC), self.store, connection)
             run = run_rows.get(connection, self.run.id, lock=True)
             sweeping.renew(connection, self.claim, clock.at, clock.at + self.lease)
             wrong = disagreement([clock])

@@ -42,7 +42,7 @@ def recheck_repository(
     store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
 ) -> tuple[TaskCall, ...]:
     """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
-    run = lifecycle.deleting(store, run_id)
+    run = lifecycle.deleting_run(store, run_id)
     if run is None or run.stop is not None:
         return lifecycle.next_task_calls(store, run_id, datetime.now(UTC)) if run else ()
     lease = current_lease(watch)
@@ -74,7 +74,7 @@ def recheck_repository(
 
 def give_up(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
     """Delete nothing in a repository that cannot be listed again in time. Raises StoreError."""
-    run = lifecycle.deleting(store, run_id)
+    run = lifecycle.deleting_run(store, run_id)
     if run is not None:
         with store.read() as connection:
             now = store.now(connection)
