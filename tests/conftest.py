@@ -137,8 +137,8 @@ def make_harness(
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.fixture
@@ -167,8 +167,8 @@ def make_memory_harness(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Ma
 
     yield make
     DRIVERS.pop(KIND, None)
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def read_with_orjson(path: Path) -> float:
     return time.process_time() - started
 
 
-def peaks(pid: int, found: dict[int, int]) -> None:
+def peaks(pid: int, peak_of: dict[int, int]) -> None:
     """Note the greatest memory so far of a process and its children, in bytes."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -57,24 +57,24 @@ def peaks(pid: int, found: dict[int, int]) -> None:
         return  # it has ended since
     for line in status:
         if line.startswith("VmHWM:"):
-            found[pid] = max(found.get(pid, 0), int(line.split()[1]) * 1024)
+            peak_of[pid] = max(peak_of.get(pid, 0), int(line.split()[1]) * 1024)
     for child in children:
-        peaks(int(child), found)
+        peaks(int(child), peak_of)
 
 
 def plan(path: Path, output: Path) -> tuple[dict[str, Any], int]:
     """What the planning process says of itself, and the peaks of all its processes in bytes."""
     command = [sys.executable, "-c", _PLAN, str(path), str(output)]
-    found: dict[int, int] = {}
+    peak_of: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         while process.poll() is None:
-            peaks(process.pid, found)
+            peaks(process.pid, peak_of)
             time.sleep(0.01)
         assert process.stdout is not None
         said = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"planning ended with exit code {process.returncode}")
-    return json.loads(said), sum(found.values())
+    return json.loads(said), sum(peak_of.values())
 
 
 def main() -> int:

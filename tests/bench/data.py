@@ -36,9 +36,9 @@ def write(path: Path, images: int) -> None:
     with path.open("wb") as file:
         written = 0
         for lines in _repositories():
-            some = lines[: images - written]
-            file.write(b"\n".join(some) + b"\n")
-            written += len(some)
+            batch = lines[: images - written]
+            file.write(b"\n".join(batch) + b"\n")
+            written += len(batch)
             if written >= images:
                 return
 
@@ -63,7 +63,7 @@ def _images(random_: random.Random, name: str, size: int, base: list[Blob]) -> I
         tag, kind = _tag(random_, made), random_.random()
         if kind < 0.05:
             platforms = [_image(random_, name, (), pushed, under, own) for _ in range(2)]
-            children = tuple(one.digest for one in platforms)
+            children = tuple(platform.digest for platform in platforms)
             yield from platforms
             yield _image(random_, name, tag, pushed, (), (), children)
             made += 3

@@ -96,13 +96,13 @@ class Loaded(Cluster):
             time.sleep(0.5)
         seconds = time.monotonic() - began
         state, asked = self.harness.simulator.state(), self.harness.simulator.requests()
-        deletes = [one for one in asked if one["method"] == "DELETE"]
+        deletes = [request for request in asked if request["method"] == "DELETE"]
         return Measured(
             runs,
             seconds,
             outcomes,
             *self.sums(),
-            repeats=len(deletes) - len({one["image"] for one in deletes}),
+            repeats=len(deletes) - len({request["image"] for request in deletes}),
             faults=sum(fault["struck"] for fault in state["faults"]),
             worst=worst_second(asked, home),
             rate=rate,
@@ -129,22 +129,22 @@ def note_memory(folder: str, memory: dict[str, int]) -> None:
 def worst_second(asked: Iterable[dict[str, Any]], home: dict[str, str]) -> int:
     """The most requests to one registry in any second. `home`: image id -> registry; else its id is in the request."""
     times: dict[str, list[float]] = {}
-    for one in asked:
-        where = home.get(one["image"]) or next((part for part in _parts(one) if part.startswith("crp")), "")
-        times.setdefault(where, []).append(datetime.fromisoformat(one["at"]).timestamp())
+    for request in asked:
+        where = home.get(request["image"]) or next((part for part in _parts(request) if part.startswith("crp")), "")
+        times.setdefault(where, []).append(datetime.fromisoformat(request["at"]).timestamp())
     worst = 0
-    for found in times.values():
-        found.sort()
+    for moments in times.values():
+        moments.sort()
         first = 0
-        for last, at in enumerate(found):
-            while at - found[first] >= 1.0:
+        for last, at in enumerate(moments):
+            while at - moments[first] >= 1.0:
                 first += 1
             worst = max(worst, last - first + 1)
     return worst
 
 
-def _parts(one: dict[str, Any]) -> list[str]:
-    return f"{one['path']}/{one['query']}".replace("=", "/").replace("&", "/").split("/")
+def _parts(request: dict[str, Any]) -> list[str]:
+    return f"{request['path']}/{request['query']}".replace("=", "/").replace("&", "/").split("/")
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def many_registries(count: int, images: int) -> Measured:
             }
             for number in range(count)
         }
-        home = fill_registries(made, [one["id"] for one in registries.values()], images)
+        home = fill_registries(made, [registry["id"] for registry in registries.values()], images)
         made.write(registries, [{"name": "old", "delete": {"tags": ["pr-*"], "older_than": "14d"}}])
         made.start_all()
         wait = due.replace(second=0, microsecond=0) - datetime.now(UTC)
@@ -185,7 +185,7 @@ def many_registries(count: int, images: int) -> Measured:
 
 def fill_registries(made: Loaded, ids: list[str], images: int) -> dict[str, str]:
     """Which image is in which registry."""
-    commands: list[dict[str, Any]] = [{"command": "add_registry", "id": one, "name": one} for one in ids]
+    commands: list[dict[str, Any]] = [{"command": "add_registry", "id": registry, "name": registry} for registry in ids]
     for registry in ids:
         for number in range(images):
             tag = f"pr-{number}" if number % 2 else f"v{number}"
@@ -196,7 +196,7 @@ def fill_registries(made: Loaded, ids: list[str], images: int) -> dict[str, str]
     path = made.folder / "fill.json"
     path.write_text(json.dumps(commands))
     made.harness.simulator.fill(str(path))
-    return {image["id"]: one for one in ids for image in made.harness.simulator.images(registry=one)}
+    return {image["id"]: registry for registry in ids for image in made.harness.simulator.images(registry=registry)}
 
 
 def one_large(images: int, faults: float) -> Measured:
@@ -213,23 +213,23 @@ def one_large(images: int, faults: float) -> Measured:
         return made.carry(1, rate, concurrency, {image["id"]: "large" for image in simulator.images()} | {"": "large"})
 
 
-def say(title: str, found: Measured) -> bool:
+def say(title: str, measured: Measured) -> bool:
     """Print it; whether all is as it should be."""
-    heaviest, bytes_ = max(found.memory.items(), key=lambda pair: pair[1], default=("nothing", 0))
-    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(found.outcomes.items()))
-    allowed = found.rate + found.burst
+    heaviest, bytes_ = max(measured.memory.items(), key=lambda pair: pair[1], default=("nothing", 0))
+    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(measured.outcomes.items()))
+    allowed = measured.rate + measured.burst
     rows = [
-        ("runs", f"{outcomes or 'none ended'}; {found.runs} were due"),
-        ("took", f"{found.seconds:,.0f} s"),
-        ("deleted", f"{found.deleted:,} of {found.planned:,} planned; {found.repeats} asked for again"),
-        ("faults", f"{found.faults:,}"),
-        ("worst second of a registry", f"{found.worst} requests; rate {found.rate}, in flight {found.burst}"),
+        ("runs", f"{outcomes or 'none ended'}; {measured.runs} were due"),
+        ("took", f"{measured.seconds:,.0f} s"),
+        ("deleted", f"{measured.deleted:,} of {measured.planned:,} planned; {measured.repeats} asked for again"),
+        ("faults", f"{measured.faults:,}"),
+        ("worst second of a registry", f"{measured.worst} requests; rate {measured.rate}, in flight {measured.burst}"),
         ("greatest memory of a process", f"{bytes_ / 2**20:,.0f} MiB ({heaviest}); at most {MOST_MEMORY}"),
     ]
     sys.stdout.write(f"\n{title}\n" + "".join(f"  {name:<30}{value}\n" for name, value in rows))
     sys.stdout.flush()
-    ended = found.outcomes.total() == found.runs and set(found.outcomes) <= {"succeeded", "partial"}
-    return ended and found.worst <= allowed and bytes_ < MOST_MEMORY * 2**20
+    ended = measured.outcomes.total() == measured.runs and set(measured.outcomes) <= {"succeeded", "partial"}
+    return ended and measured.worst <= allowed and bytes_ < MOST_MEMORY * 2**20
 
 
 def main() -> int:

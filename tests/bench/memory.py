@@ -70,11 +70,11 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     size, most = _size(store)
     parts = {"recall": recalled - started, "compare": compared_at - recalled, "make": made - compared_at}
     parts["write"] = written - made
-    told = ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in parts.items())
+    timings = ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in parts.items())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     say(
         f"night {number}: {len(rows) + 1:,} rows, {sum(len(seen) for _, seen in rows):,} B written; "
-        f"{size / count:.1f} B an image, the largest row {most:,} B; {told}; peak {peak} MiB"
+        f"{size / count:.1f} B an image, the largest row {most:,} B; {timings}; peak {peak} MiB"
     )
 
 
@@ -93,8 +93,8 @@ def _image(random_: random.Random) -> Image:
 
 
 def _change(random_: random.Random, registry: dict[str, list[Image]]) -> None:
-    some = random_.sample(sorted(registry), max(1, len(registry) // 10))
-    for path in some:
+    changed = random_.sample(sorted(registry), max(1, len(registry) // 10))
+    for path in changed:
         images = registry[path]
         for place in random_.sample(range(len(images)), max(1, len(images) // 100)):
             images[place] = _image(random_)

@@ -42,16 +42,16 @@ print(json.dumps({"start": started, "scan": scan, "peak": int(peak) * 1024}))
 
 def pages(simulator: Simulator) -> list[bytes]:
     """Every page of images that the simulator serves."""
-    found: list[bytes] = []
+    bodies: list[bytes] = []
     root, token = simulator.endpoints()["container_registry"], ""
     with httpx.Client(headers={"Authorization": f"Bearer {simulator.token}"}, timeout=60) as client:
         while True:
             asked = {"registryId": simulator.registry_id, "pageSize": "1000", "pageToken": token}
             answer = client.get(f"{root}/container-registry/v1/images", params=asked).raise_for_status()
-            found.append(answer.content)
+            bodies.append(answer.content)
             token = orjson.loads(answer.content).get("nextPageToken", "")
             if not token:
-                return found
+                return bodies
 
 
 def main() -> None:

@@ -129,7 +129,8 @@ def ready(made: Loaded, workers: int) -> None:
 def say_rate(made: Loaded, rate: int) -> float:
     """How much of the rate the deletion phase used, from its first DELETE to its last."""
     asked = [
-        (one["method"], datetime.fromisoformat(one["at"]).timestamp()) for one in made.harness.simulator.requests()
+        (request["method"], datetime.fromisoformat(request["at"]).timestamp())
+        for request in made.harness.simulator.requests()
     ]
     deletes = [at for method, at in asked if method == "DELETE"]
     first, last = min(deletes), max(deletes)

@@ -136,13 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.api.requests.append(self.path)
-        found = self._resource(parts.path)
+        target = self._resource(parts.path)
         if self.headers.get("authorization", "").lower() != f"bearer {TOKEN}":
             return self._status(401, "Unauthorized")
-        if found is None:
+        if target is None:
             self.api.unknown.append(self.path)
             return self._status(404, "NotFound")
-        return self._found(*found, query)
+        return self._found(*target, query)
 
     def _found(self, resource: str, namespace: str, query: dict[str, str]) -> None:
         if {(resource, namespace), (resource, "any")} & self.api.forbidden:
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _list(self, resource: str, namespace: str, query: dict[str, str]) -> None:
-        every = [one for one in self.api.objects[resource] if namespace in ("*", one["metadata"]["namespace"])]
+        every = [item for item in self.api.objects[resource] if namespace in ("*", item["metadata"]["namespace"])]
         start = int(base64.b64decode(query.get("continue", "")) or 0)
         end = start + min(int(query.get("limit", "500")), self.api.page)
         more = base64.b64encode(str(end).encode()).decode() if end < len(every) else ""

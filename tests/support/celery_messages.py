@@ -1,4 +1,4 @@
-"""Messages made by hand, as whoever can write to Redis can make them."""
+"""Celery messages made by hand, as anyone with write access to Redis can make them."""
 
 import base64
 import json
@@ -23,8 +23,8 @@ def message(
     properties: dict[str, Any] | None = None,
     **headers: Any,
 ) -> str:
-    """One of Celery's protocol 2; `headers` come beside the usual ones, `body` instead of the usual one."""
-    told = {"task": task, "id": task_id, "lang": "py", "argsrepr": "", "kwargsrepr": "", "root_id": task_id}
+    """A message of Celery's protocol 2. `headers` are added to the usual headers; `body` replaces the usual body."""
+    usual_headers = {"task": task, "id": task_id, "lang": "py", "argsrepr": "", "kwargsrepr": "", "root_id": task_id}
     usual = {"delivery_info": {"exchange": "", "routing_key": "gc.control"}, "delivery_tag": task_id}
     usual |= {"delivery_mode": 2, "priority": 0, "body_encoding": "utf-8"}
     return json.dumps(
@@ -32,14 +32,14 @@ def message(
             "body": json.dumps([args, kwargs or {}, embed or {}]) if body is None else body,
             "content-type": content_type,
             "content-encoding": "utf-8",
-            "headers": told | headers,
+            "headers": usual_headers | headers,
             "properties": usual | (properties or {}),
         }
     )
 
 
 def in_base64(content: bytes) -> dict[str, Any]:
-    """For `message(**…)`: this body, coded."""
+    """Arguments of `message` for a body in base64."""
     return {"body": base64.b64encode(content).decode(), "properties": {"body_encoding": "base64"}}
 
 
@@ -47,12 +47,12 @@ def push(redis: "Redis[Any]", text: str | bytes, queue: str = "gc.control") -> N
     redis.lpush(f"{KEY_PREFIX}{queue}", text)
 
 
-def left(redis: "Redis[Any]") -> int:
-    """How many messages wait in the queues."""
-    return sum(redis.llen(f"{KEY_PREFIX}{queue}") for queue in QUEUES)
+def queued(redis: "Redis[Any]") -> dict[str, int]:
+    """How many messages each queue holds; empty queues are left out."""
+    counts = {queue: int(redis.llen(f"{KEY_PREFIX}{queue}")) for queue in QUEUES}
+    return {queue: count for queue, count in counts.items() if count}
 
 
-def under_way(redis: "Redis[Any]") -> int:
-    """How many a worker has taken and not yet answered for."""
-    count: int = redis.hlen(f"{KEY_PREFIX}unacked")
-    return count
+def unacknowledged(redis: "Redis[Any]") -> dict[Any, Any]:
+    """The messages that workers have taken and not acknowledged, by delivery tag."""
+    return redis.hgetall(f"{KEY_PREFIX}unacked")

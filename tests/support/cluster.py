@@ -1,4 +1,4 @@
-"""Real processes: Redis, a Celery worker with its pool, beat; halted at a named point, killed, started again."""
+"""Real processes: Redis, a Celery worker with its pool, and beat; tests halt, kill and restart them."""
 
 import contextlib
 import os
@@ -30,18 +30,18 @@ TIMING = {"reconcile": "1s", "lease": "2s"}
 
 
 class Breakpoints:
-    """Where processes are to stand still: see `worker/runs/checkpoints.py`."""
+    """Breakpoints at the checkpoints of `worker/runs/checkpoints.py`: a folder that the processes watch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
 
     def arm(self, point: Checkpoint) -> None:
-        """The next one that comes by stands still there, once."""
+        """Halt the next process that reaches the checkpoint, once."""
         (self.folder / point).touch()
 
     def is_reached(self, point: Checkpoint) -> bool:
-        """Whether a process stands still there."""
+        """Whether a process is halted at the checkpoint."""
         return (self.folder / f"{point}.halted").exists()
 
     def pid(self, point: Checkpoint) -> int:
@@ -67,7 +67,7 @@ class Cluster:
         ways: Mapping[str, Any] = MappingProxyType({}),
         **registry: Any,
     ) -> None:
-        """`ways`: what the file says instead of how to reach the registry, Redis and the store straight."""
+        """`ways`: configuration keys that lead to the registry, Redis or the store through a proxy."""
         self.redis = redis
         self.settings: dict[str, Any] = {"timing": TIMING, "redis": redis.url, **registry, **ways}
         self.harness = Harness(served, folder, **self.settings)
@@ -75,7 +75,7 @@ class Cluster:
         self.breakpoints = Breakpoints(folder / "halts")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
-        self.restarted: list[str] = []  # what `look_after` had to start again
+        self.restarted: list[str] = []  # names of the processes that `restart_ended` started again
 
     def start(self, name: str, *words: str, **environ: str) -> None:
         """`python -m words…`"""
@@ -111,27 +111,27 @@ class Cluster:
         return self._processes[name].pid
 
     def restart_ended(self) -> None:
-        """Start again what ended by itself, as a supervisor does."""
+        """Start every process again that ended by itself, as a supervisor does."""
         for name, process in list(self._processes.items()):
             if process.poll() is not None:
                 self.restarted.append(name)
-                self.kill(name)  # with whatever it left behind
+                self.kill(name)  # its pool children too
                 words, environ = self._started[name]
                 self.start(name, *words, **environ)
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the whole tree, and wait for it."""
+        """Send SIGKILL to the process and its children, and wait for its end."""
         process = self._processes.pop(name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def terminate(self, name: str) -> None:
-        """SIGTERM to the main process, as a process manager does it; `wait` sees it out."""
+        """Send SIGTERM to the main process, as a process manager does; `wait` waits for its end."""
         self._processes[name].terminate()
 
     def wait(self, name: str, timeout: float) -> int:
-        """The exit code of a process that is about to end."""
+        """The exit code of a process that ends within `timeout` seconds; its children are killed afterwards."""
         code = self._processes[name].wait(timeout)
         self.kill(name)
         return code
@@ -141,7 +141,7 @@ class Cluster:
             self.kill(name)
 
     def call(self, task: str, *arguments: Any) -> str:
-        """Ring as any Celery client does; the id of the message."""
+        """Publish a task as any Celery client does; the id of its message."""
         caller = Celery("outside", broker=self.redis.url, set_as_current=False)
         caller.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
         with caller.connection_for_write() as connection:
@@ -149,7 +149,7 @@ class Cluster:
         return str(sent.id)
 
     def call_sweep(self, arguments: str = '["production"]') -> subprocess.CompletedProcess[str]:
-        """As a person does it by hand."""
+        """Call gc.sweep by the command of the documentation."""
         words = ["-m", "celery", "-A", "worker.app", "call", "gc.sweep", "--args", arguments]
         return subprocess.run(
             [sys.executable, *words],
@@ -165,7 +165,7 @@ class Cluster:
         return (self.folder / f"{name}.log").read_text()
 
     def finished(self, run_id: str, timeout: float = 60, *, supervised: bool = False) -> Run:
-        """The run, once it is finished. `supervised`: what ends meanwhile is started again."""
+        """The run when it is finished. `supervised`: processes that end meanwhile are started again."""
 
         def over() -> Run | None:
             if supervised:
@@ -173,12 +173,12 @@ class Cluster:
             try:
                 run = lifecycle.get(self.harness.store, run_id)
             except StoreError:
-                return None  # it is away: that is what some tests are about
+                return None  # some tests stop the store
             return run if run.state == "finished" else None
 
-        found = until(over, timeout=timeout, what=f"the end of run {run_id}", every=0.1)
-        assert found is not None
-        return found
+        finished = until(over, timeout=timeout, what=f"the end of run {run_id}", every=0.1)
+        assert finished is not None
+        return finished
 
 
 @contextlib.contextmanager
@@ -193,21 +193,21 @@ def cluster(served: Served, folder: Path, **registry: Any) -> Iterator[Cluster]:
 
 
 def forget(redis: RedisServer) -> None:
-    """Take away what a Redis that does not run would start with."""
-    for kept in redis.folder.iterdir():
-        if kept.name != "redis.log":
-            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+    """Delete the files that a stopped Redis would load when it starts."""
+    for path in redis.folder.iterdir():
+        if path.name != "redis.log":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def command(made: Cluster, *words: str) -> Result:
-    """A command as a person runs it, whatever its exit code."""
+    """Run a command of registry-gc, whatever its exit code."""
     return called(*words, cwd=ROOT, timeout=120, **made.environ)
 
 
 def metric(made: Cluster, line: str) -> float:
-    """One sample, as a scrape would tell it."""
+    """The value of one sample of a scrape."""
     registry = CollectorRegistry()
     registry.register(StoreCollector(lambda: contextlib.nullcontext(made.harness.store), lambda: made.harness.settings))
     text = generate_latest(registry).decode()
-    (found,) = [row for row in text.splitlines() if row.startswith(line + " ")]
-    return float(found.rpartition(" ")[2])
+    (sample,) = [row for row in text.splitlines() if row.startswith(line + " ")]
+    return float(sample.rpartition(" ")[2])

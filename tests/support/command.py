@@ -95,9 +95,9 @@ class _Loaded:
             with theirs:
                 handles = [theirs.fileno(), words.fileno(), out.fileno(), err.fileno()]
                 socket.send_fds(self._socket, [b"."], handles)
-            told = answer.recv(64)
-        assert told, "the command was lost"
-        return int(told)
+            code = answer.recv(64)
+        assert code, "the command was lost"
+        return int(code)
 
     def close(self) -> None:
         self._socket.close()

@@ -96,9 +96,9 @@ def answering(response: bytes | Callable[[socket.socket, bytes], None]) -> Itera
                     connection, _ = listener.accept()
                 except OSError:  # closed: the test is over
                     return
-                threading.Thread(target=one, args=[connection], daemon=True).start()
+                threading.Thread(target=serve_connection, args=[connection], daemon=True).start()
 
-        def one(connection: socket.socket) -> None:
+        def serve_connection(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
                 request = connection.recv(65_536)
                 if callable(response):

@@ -175,7 +175,7 @@ class Harness:
 
     def outcomes(self, run_id: str) -> dict[str, tuple[str, str | None]]:
         """By digest: state and cause."""
-        return {one.decision.digest: (one.state, one.outcome_cause) for one in self.items(run_id)}
+        return {item.decision.digest: (item.state, item.outcome_cause) for item in self.items(run_id)}
 
 
 MakeHarness = Callable[..., Harness]

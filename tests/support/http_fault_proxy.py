@@ -72,8 +72,8 @@ def response_lost(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyRespon
 
 def half_of_body(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """Half of the body, and then the end of the connection."""
-    found = forward()
-    return replace(found, fate="cut", size=len(found.body) // 2)
+    response = forward()
+    return replace(response, fate="cut", size=len(response.body) // 2)
 
 
 def cut_after(size: int) -> Action:
@@ -107,8 +107,8 @@ def call_first(call: Callable[[], object], action: Action) -> Action:
 
 def garbled(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
     """Another body of the same length."""
-    found = forward()
-    return replace(found, body=b"x" * len(found.body))
+    response = forward()
+    return replace(response, body=b"x" * len(response.body))
 
 
 @dataclass(slots=True)
@@ -165,12 +165,12 @@ class HttpFaultProxy(Loopback):
     def received(self, calls: str = "") -> list[ProxiedRequest]:
         """The requests so far that the expression is found in, oldest first."""
         with self._lock:
-            return [one for one in self.log if re.search(calls, one.line)]
+            return [request for request in self.log if re.search(calls, request.line)]
 
     def received_naming(self, word: str) -> list[str]:
         """The requests with this in their path, encoded or not."""
         with self._lock:
-            lines = [one.line.partition("?")[0] for one in self.log]
+            lines = [request.line.partition("?")[0] for request in self.log]
         return [line for line in lines if word in line or word in unquote(line)]
 
     def _reply(self, asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:

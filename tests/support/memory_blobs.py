@@ -43,12 +43,12 @@ class MemoryBlobs:
 
     def lost(self, path: str, digests: Iterable[str]) -> tuple[str, ...]:
         """Those that cannot be fetched from this repository."""
-        return tuple(one for one in digests if one not in self.linked[path] or one not in self.stored)
+        return tuple(digest for digest in digests if digest not in self.linked[path] or digest not in self.stored)
 
     def unknown(self, path: str, digests: Iterable[str]) -> list[str]:
         """Those that the registry itself thinks it lacks: the cache may be wrong."""
         there = self.linked[path] & (self.stored | self.remembered)
-        return [one for one in digests if one not in there]
+        return [digest for digest in digests if digest not in there]
 
     def mount(self, path: str, digest: str, source: str) -> bool:
         """Link a blob that another repository has; whether it has it."""

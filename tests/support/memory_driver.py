@@ -25,7 +25,7 @@ class MemoryDriver:
     def _call(self, call: Call, path: str = "", what: str = "") -> None:
         """A request goes out. Raises what a test wants."""
         self.registry.asked.append((call, path, what))
-        fault = next((one for one in self.registry.faults if one.strikes(call, path, what)), None)
+        fault = next((fault for fault in self.registry.faults if fault.strikes(call, path, what)), None)
         if fault is not None:
             raise error_of(fault, call)
 

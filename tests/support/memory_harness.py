@@ -52,7 +52,7 @@ class MemoryHarness(Harness):
         return self._settings
 
     def last_known(self, key: str) -> RegistrySettings | None:
-        return next((one for one in self._settings.registries.values() if one.key == key), None)
+        return next((registry for registry in self._settings.registries.values() if registry.key == key), None)
 
     def change(self, **changes: Any) -> None:
         """Change the entry of the registry."""
@@ -68,7 +68,7 @@ MakeMemoryHarness = Callable[..., MemoryHarness]
 
 
 def _in_memory(settings: Settings) -> Settings:
-    registries = {name: _one_in_memory(one) for name, one in settings.registries.items()}
+    registries = {name: _one_in_memory(registry) for name, registry in settings.registries.items()}
     return settings.model_copy(update={"registries": registries})
 
 

@@ -43,8 +43,8 @@ def content_of(pushed: Pushed) -> Content:
     return Content(
         digest=pushed.digest,
         config=Blob(pushed.config.digest, pushed.config.size) if pushed.config else None,
-        layers=tuple(Blob(one.digest, one.size) for one in pushed.layers),
-        children=tuple(one.digest for one in pushed.children) if pushed.media_type in INDEXES else None,
+        layers=tuple(Blob(descriptor.digest, descriptor.size) for descriptor in pushed.layers),
+        children=tuple(descriptor.digest for descriptor in pushed.children) if pushed.media_type in INDEXES else None,
         subject=pushed.subject,
         media_type=pushed.media_type,
         body=pushed.body,
@@ -124,7 +124,7 @@ class MemoryRegistry:
 
     def tags(self, path: str) -> dict[str, str]:
         """Tag -> digest."""
-        return {tag: digest for digest, one in self.repositories.get(path, {}).items() for tag in one.tags}
+        return {tag: digest for digest, instance in self.repositories.get(path, {}).items() for tag in instance.tags}
 
     def asked_about(self, call: Call, path: str) -> list[str]:
         """The tags and digests of such calls, in order."""
@@ -197,7 +197,7 @@ class MemoryRegistry:
 
     def collect(self) -> None:
         """Free every blob that no manifest names."""
-        self.blobs.collect({blob.digest for _, one in self.instances() for blob in _blobs(one.content)})
+        self.blobs.collect({blob.digest for _, instance in self.instances() for blob in _blobs(instance.content)})
 
     def fail(self, call: Call, path: str, error: RegistryError, what: str | None = None) -> None:
         """From now on this is the answer to such calls. `what`: the tag or digest that they are about."""
@@ -230,55 +230,55 @@ class MemoryRegistry:
             assert known.image_id == image_id, "one key for two images"
             return known
         fate = self.fates.pop(0) if self.fates else self.usual
-        found = MemoryOperation(f"op{len(self.operations)}", path, image_id, fate)
-        self.operations[key] = found
+        operation = MemoryOperation(f"op{len(self.operations)}", path, image_id, fate)
+        self.operations[key] = operation
         if fate.kind == "by_clock":
-            found.ends_at = self.now() + timedelta(seconds=60 * fate.after)
+            operation.ends_at = self.now() + timedelta(seconds=60 * fate.after)
         elif fate.kind == "gone_without_end":
-            self._carry_out(key, found)
-            found.done, found.error = False, None
+            self._carry_out(key, operation)
+            operation.done, operation.error = False, None
         elif fate.kind == "at_once":
-            self._carry_out(key, found)
+            self._carry_out(key, operation)
         elif fate.kind == "fails" and fate.after == 0:
-            found.done, found.error = True, fate.error
-        return found
+            operation.done, operation.error = True, fate.error
+        return operation
 
     def ask(self, operation_id: str) -> MemoryOperation | None:
         """Where an operation stands; None: the registry does not know it."""
-        for key, found in self.operations.items():
-            if found.id == operation_id:
-                found.asked += 1
-                self._go_on(key, found)
-                return None if found.forgotten else found
+        for key, operation in self.operations.items():
+            if operation.id == operation_id:
+                operation.asked += 1
+                self._go_on(key, operation)
+                return None if operation.forgotten else operation
         return None
 
     def settle(self) -> None:
         """What the registry does by itself as time goes by."""
-        for key, found in self.operations.items():
-            if found.ends_at is not None and not found.done and self.now() >= found.ends_at:
-                self._carry_out(key, found)
+        for key, operation in self.operations.items():
+            if operation.ends_at is not None and not operation.done and self.now() >= operation.ends_at:
+                self._carry_out(key, operation)
 
-    def _go_on(self, key: str, found: MemoryOperation) -> None:
-        if found.done or found.asked <= found.fate.after:
+    def _go_on(self, key: str, operation: MemoryOperation) -> None:
+        if operation.done or operation.asked <= operation.fate.after:
             return
-        if found.fate.kind == "fails":
-            found.done, found.error = True, found.fate.error
-        elif found.fate.kind in ("late", "forgotten"):
-            self._carry_out(key, found)
-            found.forgotten = found.fate.kind == "forgotten"
+        if operation.fate.kind == "fails":
+            operation.done, operation.error = True, operation.fate.error
+        elif operation.fate.kind in ("late", "forgotten"):
+            self._carry_out(key, operation)
+            operation.forgotten = operation.fate.kind == "forgotten"
 
-    def _carry_out(self, key: str, found: MemoryOperation) -> None:
-        found.done = True
-        images = self.repositories.get(found.repository, {})
-        instance = next((one for one in images.values() if one.id == found.image_id), None)
+    def _carry_out(self, key: str, operation: MemoryOperation) -> None:
+        operation.done = True
+        images = self.repositories.get(operation.repository, {})
+        instance = next((image for image in images.values() if image.id == operation.image_id), None)
         if instance is None:
-            found.error = "not_found"
-        elif self.strict and any(instance.digest in (one.content.children or ()) for one in images.values()):
-            found.error = "used_by"
+            operation.error = "not_found"
+        elif self.strict and any(instance.digest in (image.content.children or ()) for image in images.values()):
+            operation.error = "used_by"
         else:
             del images[instance.digest]
             self.blobs.deleted.add(instance.digest)
-            self.effects.append(Effect(key, found.repository, instance))
+            self.effects.append(Effect(key, operation.repository, instance))
 
 
 def _blobs(content: Content) -> tuple[Blob, ...]:

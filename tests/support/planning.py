@@ -36,7 +36,7 @@ def reading(repositories: Iterable[Repository]) -> Callable[[Collection[str] | N
 
     def read(only: Collection[str] | None) -> Iterator[Graph]:
         whole = (Repository(path=path, images=tuple(images)) for path, images in rows.items())
-        return (build_graph(one) for one in whole if only is None or one.path in only)
+        return (build_graph(repository) for repository in whole if only is None or repository.path in only)
 
     return read
 
@@ -47,7 +47,11 @@ def composed(
     """The plan, and what it was given by repository."""
     kept: dict[str, RepositoryPlan] = {}
     plan = composition.make_plan(
-        reading(repositories), policy, now, lambda one: kept.__setitem__(one.path, one), **more
+        reading(repositories),
+        policy,
+        now,
+        lambda repository_plan: kept.__setitem__(repository_plan.path, repository_plan),
+        **more,
     )
     return plan, dict(sorted(kept.items()))
 
@@ -64,7 +68,7 @@ def make_plan(
     """The plan of a registry that fits in memory. `limits=None`: none are asked."""
     plan, kept = composed(repositories, policy, now, **more)
     over = exceeded(plan.totals, limits) if limits is not None else ()
-    decisions = tuple(made for one in kept.values() for made in one.decisions)
+    decisions = tuple(made for repository_plan in kept.values() for made in repository_plan.decisions)
     return WholePlan(**head(plan, now, registry=registry, exceeded=over), decisions=decisions)
 
 

@@ -18,8 +18,8 @@ from worker.store.tables import undo
 
 def count(harness: MemoryHarness) -> int:
     with harness.store.read() as connection:
-        found: int = connection.execute(select(func.count()).select_from(undo)).scalar_one()
-        return found
+        rows: int = connection.execute(select(func.count()).select_from(undo)).scalar_one()
+        return rows
 
 
 def find(harness: MemoryHarness, words: str, registry: str | None = None) -> RestoreRequest:
@@ -29,13 +29,13 @@ def find(harness: MemoryHarness, words: str, registry: str | None = None) -> Res
 def restore(harness: MemoryHarness, words: str) -> dict[str, RestoredImage]:
     """By digest what became of what is asked for; nothing of before is in what was asked of the registry."""
     harness.registry.asked.clear()
-    found = restoring.restore(harness.store, find(harness, words), RestoringMemoryDriver(harness.registry))
-    assert len({(one.repository, one.digest) for one in found}) == len(found)
-    return {one.digest: one for one in found}
+    restored = restoring.restore(harness.store, find(harness, words), RestoringMemoryDriver(harness.registry))
+    assert len({(image.repository, image.digest) for image in restored}) == len(restored)
+    return {image.digest: image for image in restored}
 
 
-def answers(found: dict[str, RestoredImage]) -> set[str]:
-    return {one.answer for one in found.values()}
+def answers(restored: dict[str, RestoredImage]) -> set[str]:
+    return {image.answer for image in restored.values()}
 
 
 class Family:

@@ -87,7 +87,7 @@ class Sandbox:
     def pids(self) -> dict[int, str]:
         """Every process of this machine that was started here, whoever its parent is by now: number -> command."""
         mark = f"STATE_DIRECTORY={self.state}".encode()
-        found = {}
+        processes = {}
         for entry in Path("/proc").iterdir():
             try:
                 if not entry.name.isdigit():
@@ -96,10 +96,10 @@ class Sandbox:
                 started_here = mark in (entry / "environ").read_bytes().split(b"\0")
                 # Redis writes its title over its environment, but its socket is in the title. A zombie has no words.
                 if words and (started_here or str(self.state) in words):
-                    found[int(entry.name)] = words
+                    processes[int(entry.name)] = words
             except OSError:
                 continue  # it ended while we looked
-        return found
+        return processes
 
     def left_empty(self) -> None:
         """Wait until nothing runs here; a killed process takes a moment to go."""

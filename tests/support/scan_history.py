@@ -52,15 +52,18 @@ def pass_time(harness: Harness, by: timedelta) -> None:
 def reasons(harness: Harness, run: Run) -> dict[str, tuple[str, str]]:
     """Cause and reason of every image of `shop/api`."""
     with harness.store.read() as connection:
-        return {one.digest: (one.cause, one.reason) for one in plans.decisions_of(connection, run.id, "shop/api")}
+        return {
+            decision.digest: (decision.cause, decision.reason)
+            for decision in plans.decisions_of(connection, run.id, "shop/api")
+        }
 
 
 def rows(harness: Harness) -> dict[str, bytes]:
     """The memory as it lies in the store."""
     with harness.store.read() as connection:
-        found = connection.execute(select(history_table.c.path, history_table.c.seen))
-        return {path: bytes(seen) for path, seen in found}
+        rows = connection.execute(select(history_table.c.path, history_table.c.seen))
+        return {path: bytes(seen) for path, seen in rows}
 
 
 def exceeded(run: Run) -> list[str]:
-    return [one["limit"] for one in run.exceeded]
+    return [limit["limit"] for limit in run.exceeded]

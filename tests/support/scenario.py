@@ -110,12 +110,12 @@ class Scenario(Cluster):
     def opened(self) -> str:
         """The id of the run that was rung for."""
 
-        def found() -> str | None:
+        def run_id() -> str | None:
             with self.harness.store.read() as connection:
                 run = run_rows.by_task(connection, self.task_id)
             return run.id if run else None
 
-        self.run_id = until(found, timeout=BEGINNING, what="the run that was rung for") or ""
+        self.run_id = until(run_id, timeout=BEGINNING, what="the run that was rung for") or ""
         return self.run_id
 
     def halted(self, point: Checkpoint) -> int:
@@ -146,7 +146,7 @@ class Scenario(Cluster):
 
     def asked(self, method: str) -> list[str]:
         """The ids of the images that requests of this case were about."""
-        return [one["image"] for one in self.requests(method, "/container-registry/v1/images/")]
+        return [request["image"] for request in self.requests(method, "/container-registry/v1/images/")]
 
     def taken_over(self, run_id: str) -> int:
         """How often a batch of a run was claimed after its lease had run out."""
@@ -196,17 +196,17 @@ class Scenario(Cluster):
 
     def _exactly_the_plan(self, run: Run, repeats: int) -> None:
         state = self.simulator.state(self.registry_id)
-        deleted = {one["id"] for one in state["deleted"] if one["registry"] == self.registry_id}
+        deleted = {image["id"] for image in state["deleted"] if image["registry"] == self.registry_id}
         items = self.harness.items(run.id)
-        planned = {one.decision.id for one in items}
+        planned = {item.decision.id for item in items}
         assert deleted == planned  # nothing outside the plan, and all of it
         kept = self.simulator.images(registry=self.registry_id)
-        assert sorted(one["tags"] for one in kept) == [["v1.0.0"], ["v1.0.0"]]
-        assert {one.state for one in items} == {"deleted"}
+        assert sorted(image["tags"] for image in kept) == [["v1.0.0"], ["v1.0.0"]]
+        assert {item.state for item in items} == {"deleted"}
         assert len(items) == run.deleted == run.planned == PLANNED
         assert (run.gone, run.skipped, run.failed) == (0, 0, 0)
         assert run.reclaimed_bytes == run.reclaimable_bytes == state["lost_bytes"] > 0
-        assert max(state["deletes"][one] for one in planned) <= 1 + repeats
+        assert max(state["deletes"][image_id] for image_id in planned) <= 1 + repeats
         keys: dict[str, set[str]] = {}
         for request in self.requests("DELETE"):
             keys.setdefault(request["image"], set()).add(request["key"])
@@ -228,7 +228,9 @@ class Scenario(Cluster):
         """What is scraped is the sum of what was done since the first case, and no counter ever falls."""
         state = self.simulator.state(self.registry_id)
         self._should["reclaimed_bytes_total"] += state["lost_bytes"]
-        self._should["images_total"] += len([one for one in state["deleted"] if one["registry"] == self.registry_id])
+        self._should["images_total"] += len(
+            [image for image in state["deleted"] if image["registry"] == self.registry_id]
+        )
         self._should["runs_total"] += 1
         counters = scraped(self.harness.store, self)
         assert {key: counters.get(key, 0.0) for key in self._counted} | counters == counters

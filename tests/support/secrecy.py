@@ -40,7 +40,7 @@ def shows_no_secret(folder: Path, go: Go, kind: str) -> None:
     with pytest.raises(Exception, match=r".") as failure:
         go(folder, ODDLY)
     error = failure.value
-    assert kind in {one.__name__ for one in type(error).__mro__}, repr(error)
-    told = {"str": str(error), "repr": repr(error), "args": repr(error.args)}
-    told["traceback"] = "".join(line for line in traceback.format_exception(error) if "go(folder" not in line)
-    assert Sentinels({"secret": ODDLY}).found_in({name: text.encode() for name, text in told.items()}) == []
+    assert kind in {base.__name__ for base in type(error).__mro__}, repr(error)
+    texts = {"str": str(error), "repr": repr(error), "args": repr(error.args)}
+    texts["traceback"] = "".join(line for line in traceback.format_exception(error) if "go(folder" not in line)
+    assert Sentinels({"secret": ODDLY}).found_in({name: text.encode() for name, text in texts.items()}) == []

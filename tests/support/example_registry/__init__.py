@@ -10,8 +10,8 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "adding-a-registry.md"
 
 def blocks() -> dict[str, str]:
     """The Python of the page, by the file that each block names in its first line."""
-    found = re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    return {path: text for text, path in found}
+    matches = re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return {path: text for text, path in matches}
 
 
 def load(path: str, **names: object) -> ModuleType:

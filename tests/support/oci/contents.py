@@ -30,7 +30,7 @@ class RegistryContents:
     @cached_property
     def tags(self) -> Mapping[tuple[str, str], str]:
         """Repository and tag -> digest: the last push wins."""
-        return {(one.repository, tag): one.digest for one in self.pushed for tag in one.tags}
+        return {(manifest.repository, tag): manifest.digest for manifest in self.pushed for tag in manifest.tags}
 
     @cached_property
     def images(self) -> Mapping[Key, Pushed]:
@@ -38,20 +38,20 @@ class RegistryContents:
         now: dict[Key, list[str]] = {}
         for (repository, tag), digest in self.tags.items():
             now.setdefault((repository, digest), []).append(tag)
-        last = {(one.repository, one.digest): one for one in self.pushed}
-        return {key: dataclasses.replace(one, tags=tuple(now.get(key, ()))) for key, one in last.items()}
+        last = {(manifest.repository, manifest.digest): manifest for manifest in self.pushed}
+        return {key: dataclasses.replace(manifest, tags=tuple(now.get(key, ()))) for key, manifest in last.items()}
 
     @cached_property
     def listed(self) -> frozenset[Key]:
         """What a client can find: what has a tag, and the children of what it has found."""
-        found: set[Key] = set()
-        waiting = [key for key, one in self.images.items() if one.tags]
+        listed: set[Key] = set()
+        waiting = [key for key, manifest in self.images.items() if manifest.tags]
         while waiting:
             key = waiting.pop()
-            if key not in found:
-                found.add(key)
+            if key not in listed:
+                listed.add(key)
                 waiting += [(key[0], child.digest) for child in self.images[key].children]
-        return frozenset(found)
+        return frozenset(listed)
 
     @property
     def unlisted(self) -> frozenset[Key]:
@@ -60,11 +60,11 @@ class RegistryContents:
 
     def under(self, keys: Iterable[Key]) -> frozenset[Key]:
         """These, and all below them."""
-        found = set(keys)
-        for repository, digest in list(found):
+        reached = set(keys)
+        for repository, digest in list(reached):
             below = ((repository, child.digest) for child in self.images[repository, digest].children)
-            found |= self.under(below)
-        return frozenset(found)
+            reached |= self.under(below)
+        return frozenset(reached)
 
     def blobs(self, keys: Iterable[Key]) -> dict[str, int]:
         """Configs and layers of these: digest -> bytes."""
@@ -176,8 +176,8 @@ class _Filler:
             )
             for kind in ("sbom", "attestation")
         ]
-        for some in [pushed[:1], pushed[1:]] if self._untagged else [pushed]:
-            self._keep(self._pusher.list_referrers(subject, *some))
+        for referrers in [pushed[:1], pushed[1:]] if self._untagged else [pushed]:
+            self._keep(self._pusher.list_referrers(subject, *referrers))
 
     def _overwritten(self, repository: str) -> None:
         """`nightly` is pushed four times; it and its predecessors share a layer that is nowhere else."""
@@ -189,12 +189,14 @@ class _Filler:
     def _indexes(self, repository: str) -> None:
         """Two that share a child, a signed one, a nested one, and one of a tagged image."""
         shared = (self._layer(),)
-        children = [self._image(repository, days=60, platform=one, shared=shared) for one in PLATFORMS]
+        children = [self._image(repository, days=60, platform=platform, shared=shared) for platform in PLATFORMS]
         self._index(repository, "multi-0", children)
         other = self._image(repository, days=50, platform=PLATFORMS[1])
         second = self._index(repository, "multi-1", [children[0], other])
         self._keep(self._pusher.sign(second, payload=self._layer(), kind="att"))
-        inner = self._index(repository, "", [self._image(repository, days=30, platform=one) for one in PLATFORMS[:2]])
+        inner = self._index(
+            repository, "", [self._image(repository, days=30, platform=platform) for platform in PLATFORMS[:2]]
+        )
         self._index(repository, "nested-0", [inner, self._image(repository, days=30, platform=PLATFORMS[2])])
         self._index(repository, "multi-2", [self._image(repository, "v2.0", days=5)])
 
@@ -206,7 +208,7 @@ class _Filler:
     def _docker(self, repository: str) -> None:
         """An image and a list of Docker's types."""
         self._image(repository, "docker-0", days=70, docker=True)
-        children = [self._image(repository, days=70, docker=True, platform=one) for one in PLATFORMS[:2]]
+        children = [self._image(repository, days=70, docker=True, platform=platform) for platform in PLATFORMS[:2]]
         listed = self._pusher.index(repository, "list-0", children=children, platforms=PLATFORMS, docker=True)
         self._keep(listed)
 

@@ -138,8 +138,8 @@ class FakeRegistry:
     ) -> Pushed:
         """An index of what is in the repository, by digest."""
         with self._lock:
-            found = [self._store.find(repository, digest).descriptor.document() for digest in children]
-            body = m.index_body(found, docker=docker, subject=subject, annotations=annotations)
+            entries = [self._store.find(repository, digest).descriptor.document() for digest in children]
+            body = m.index_body(entries, docker=docker, subject=subject, annotations=annotations)
             return self.put(repository, body, m.DOCKER_INDEX if docker else m.INDEX, *tags)
 
     def put(self, repository: str, body: bytes, media_type: str, *tags: str) -> Pushed:
@@ -152,7 +152,8 @@ class FakeRegistry:
     def fill(self, repository: str, number: int, *, prefix: str = "t", created: str | None = CREATED) -> list[Pushed]:
         """So many tagged images, each of one layer of its own that is only a size; tags "t00000", "t00001", …."""
         return [
-            self.push(repository, f"{prefix}{one:05d}", layers=[1000 + one], created=created) for one in range(number)
+            self.push(repository, f"{prefix}{position:05d}", layers=[1000 + position], created=created)
+            for position in range(number)
         ]
 
     def empty(self, repository: str) -> None:
@@ -229,7 +230,7 @@ class FakeRegistry:
     def lines(self, *methods: str) -> list[str]:
         """ "GET /v2/", in order."""
         with self._lock:
-            return [one.line for one in self.requests if not methods or one.method in methods]
+            return [request.line for request in self.requests if not methods or request.method in methods]
 
     # What happens to it
 

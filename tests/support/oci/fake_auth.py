@@ -41,7 +41,7 @@ class UserListAuth:
 
     def allow(self, request: FakeRequest, needed: Sequence[str], host: str) -> FakeResponse | None:
         """None: go on."""
-        known = next((one for one in self.users if one.fits(request.headers.get("authorization", ""))), None)
+        known = next((user for user in self.users if user.fits(request.headers.get("authorization", ""))), None)
         if known is None:
             return unauthorized('Basic realm="fake"')
         names = [scope.split(":")[1] for scope in needed if scope.startswith("repository:")]
@@ -83,14 +83,14 @@ class TokenAuth:
             return unauthorized('Bearer realm="token"')
         scopes = tuple(scope for name, value in pairs if name == "scope" for scope in value.split())
         self.asked.append(scopes)
-        actions = frozenset(one for scope in scopes for one in single(scope))
+        actions = frozenset(action for scope in scopes for action in single(scope))
         token = f"token-{next(self._numbers)}"
         self._issued[token] = (
             actions if self.granted is None else actions & self.granted,
             self.clock() + self.lifetime,
         )
-        told = {"expires_in": max(1, int(self.lifetime))} if self.tells_lifetime else {}
-        return FakeResponse(200, json.dumps({self.named: token, **told}).encode())
+        expiry = {"expires_in": max(1, int(self.lifetime))} if self.tells_lifetime else {}
+        return FakeResponse(200, json.dumps({self.named: token, **expiry}).encode())
 
     def expire(self) -> None:
         """All tokens so far, at once."""
@@ -107,7 +107,7 @@ class TokenAuth:
         actions, until = self._issued.get(token, (frozenset(), float("-inf")))
         if self.clock() >= until:
             return unauthorized(f'{challenge},error="invalid_token"')
-        if all(one in actions for scope in needed for one in single(scope)):
+        if all(action in actions for scope in needed for action in single(scope)):
             return None
         return unauthorized(f'{challenge},error="insufficient_scope"')
 

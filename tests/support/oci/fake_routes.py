@@ -68,10 +68,10 @@ class Routes:
         """Which call this is; None: none that a registry knows."""
         capitals = self.switches.capitals
         for methods, pattern, call, actions in self._table():
-            if request.method in methods.split() and (found := re.fullmatch(pattern, request.path)):
-                if found.groupdict().get("name", "").lower() != found.groupdict().get("name", "") and not capitals:
-                    return Route(lambda _ask, _groups: NO_PAGE, found.groupdict(), ())
-                return Route(call, found.groupdict(), _scopes(request, found.groupdict(), actions))
+            if request.method in methods.split() and (match := re.fullmatch(pattern, request.path)):
+                if match.groupdict().get("name", "").lower() != match.groupdict().get("name", "") and not capitals:
+                    return Route(lambda _ask, _groups: NO_PAGE, match.groupdict(), ())
+                return Route(call, match.groupdict(), _scopes(request, match.groupdict(), actions))
         return None
 
     def _table(self) -> Sequence[tuple[str, str, Callable[[FakeRequest, Mapping[str, str]], FakeResponse], str]]:
@@ -99,11 +99,11 @@ class Routes:
         name, reference = groups["name"], groups["reference"]
         if ":" in reference and not self._may_name_a_manifest(name, reference):
             raise FakeRefusalError(500, "UNKNOWN", "unknown error", {})
-        found = self._acceptable(name, reference, request.headers.get("accept", ""))
-        if request.headers.get("if-none-match") == f'"{found.digest}"':
+        manifest = self._acceptable(name, reference, request.headers.get("accept", ""))
+        if request.headers.get("if-none-match") == f'"{manifest.digest}"':
             return FakeResponse(304)
-        headers = {"Content-Type": found.media_type, "Etag": f'"{found.digest}"'}
-        return FakeResponse(200, found.body, headers | self._digest(found.digest))
+        headers = {"Content-Type": manifest.media_type, "Etag": f'"{manifest.digest}"'}
+        return FakeResponse(200, manifest.body, headers | self._digest(manifest.digest))
 
     def _may_name_a_manifest(self, name: str, digest: str) -> bool:
         """A digest that is none, and a blob that is no manifest, are beyond a registry."""
@@ -112,17 +112,17 @@ class Routes:
 
     def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
         """What the reference names, or what a registry hands out for it to those who do not accept that."""
-        found = self.store.find(name, reference)
-        if not self.switches.strict_accept or found.media_type in accepted(accept):
-            return found
-        if found.media_type in (m.IMAGE, m.INDEX):
-            word = "manifest" if found.media_type == m.IMAGE else "index"
+        manifest = self.store.find(name, reference)
+        if not self.switches.strict_accept or manifest.media_type in accepted(accept):
+            return manifest
+        if manifest.media_type in (m.IMAGE, m.INDEX):
+            word = "manifest" if manifest.media_type == m.IMAGE else "index"
             message = f"OCI {word} found, but accept header does not support OCI {word.replace('index', 'indexe')}s"
             raise FakeRefusalError(404, "MANIFEST_UNKNOWN", message)
         if ":" in reference:
-            return found
-        if found.media_type == m.DOCKER_INDEX and m.DOCKER_IMAGE in accepted(accept):
-            return self.store.find(name, _for_linux(found))
+            return manifest
+        if manifest.media_type == m.DOCKER_INDEX and m.DOCKER_IMAGE in accepted(accept):
+            return self.store.find(name, _for_linux(manifest))
         raise FakeRefusalError(400, "MANIFEST_INVALID", "manifest invalid")
 
     def _tags(self, request: FakeRequest, groups: Mapping[str, str]) -> FakeResponse:
@@ -308,17 +308,17 @@ def blob_bytes(store: FakeStore, request: FakeRequest, digest: str) -> FakeRespo
 
 def span(asked: str, size: int) -> tuple[int, int]:
     """The first and the last byte of one range: `bytes=0-9`, `bytes=9-`, `bytes=-9`. Nothing: the last is before."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
-    if found is None or not (found[1] or found[2]):
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
+    if match is None or not (match[1] or match[2]):
         return 0, -1
-    if not found[1]:
-        return max(0, size - int(found[2])), size - 1
-    return int(found[1]), min(int(found[2] or size), size - 1)
+    if not match[1]:
+        return max(0, size - int(match[2])), size - 1
+    return int(match[1]), min(int(match[2] or size), size - 1)
 
 
 def accepted(header: str) -> frozenset[str]:
     """The types of an Accept header."""
-    return frozenset(one.partition(";")[0].strip() for one in header.split(","))
+    return frozenset(media_type.partition(";")[0].strip() for media_type in header.split(","))
 
 
 def number(request: FakeRequest) -> int | None:
@@ -334,7 +334,7 @@ def paged(request: FakeRequest, rows: Sequence[str], most: int | None) -> tuple[
         rows = rows[rows.index(last) + 1 :]
     elif last is not None:
         rows = [row for row in rows if row > last]
-    size = min(one for one in (wanted, most, len(rows)) if one is not None)
+    size = min(limit for limit in (wanted, most, len(rows)) if limit is not None)
     shown = list(rows[:size])
     if not shown or len(rows) == size:
         return shown, {}
@@ -358,9 +358,9 @@ def _scopes(request: FakeRequest, groups: Mapping[str, str], actions: str) -> tu
     return tuple(scopes)
 
 
-def _for_linux(found: Pushed) -> str:
+def _for_linux(index: Pushed) -> str:
     """The child of a list that a client gets that knows no lists."""
-    for child in json.loads(found.body)["manifests"]:
+    for child in json.loads(index.body)["manifests"]:
         if child.get("platform", {}).get("os", "linux") == "linux":
             return str(child["digest"])
     raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")

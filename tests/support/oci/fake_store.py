@@ -23,8 +23,8 @@ class FakeRefusalError(Exception):
         """One error for each detail."""
         errors = []
         for detail in self.details:
-            one = {"code": self.code, "message": self.message}
-            errors.append(one if detail is None else {**one, "detail": detail})
+            error = {"code": self.code, "message": self.message}
+            errors.append(error if detail is None else {**error, "detail": detail})
         return json.dumps({"errors": errors}).encode() + b"\n"
 
 
@@ -111,11 +111,11 @@ class FakeStore:
         """The manifest that a tag or a digest names. Raises RefusalError."""
         stored = self.repositories.get(repository, FakeRepository())
         digest = stored.tags.get(reference, reference)
-        found = stored.manifests.get(digest) or (None if digest == reference else stored.ghosts.get(digest))
-        if found is None:
+        manifest = stored.manifests.get(digest) or (None if digest == reference else stored.ghosts.get(digest))
+        if manifest is None:
             detail = {"Name": repository, "Revision": reference} if ":" in reference else {"Tag": reference}
             raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown", detail)
-        return found
+        return manifest
 
     def put(
         self, repository: str, reference: str, body: bytes, media_type: str, *, takes_incomplete: bool = False
@@ -128,12 +128,12 @@ class FakeStore:
         if ":" in reference and reference != pushed.digest:
             raise FakeRefusalError(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         stored = self.stored(repository)
-        missing = dict.fromkeys(one.digest for one in pushed.blobs if one.digest not in stored.blobs)
+        missing = dict.fromkeys(blob.digest for blob in pushed.blobs if blob.digest not in stored.blobs)
         if not takes_incomplete:
-            missing |= dict.fromkeys(one.digest for one in pushed.children if one.digest not in stored.manifests)
+            missing |= dict.fromkeys(child.digest for child in pushed.children if child.digest not in stored.manifests)
         if missing:
             raise FakeRefusalError(
-                400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": one} for one in missing)
+                400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", *({"digest": digest} for digest in missing)
             )
         stored.put(pushed)
         if ":" not in reference:
@@ -153,7 +153,7 @@ class FakeStore:
         stored = self.repositories.get(repository)
         if stored is None or digest not in stored.manifests:
             raise FakeRefusalError(404, "MANIFEST_UNKNOWN", "manifest unknown")
-        children = [one.digest for one in stored.manifests[digest].children] if children_too else []
+        children = [child.digest for child in stored.manifests[digest].children] if children_too else []
         stored.remove(digest, tags_stay=tags_stay, tags_answer=tags_answer)
         self.deleted.append((repository, digest))
         for child in children:

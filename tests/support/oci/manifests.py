@@ -76,8 +76,8 @@ def parsed(repository: str, body: bytes, media_type: str, tags: Iterable[str] = 
         media_type=media_type,
         tags=tuple(tags),
         config=_descriptor(document["config"]) if "config" in document else None,
-        layers=tuple(_descriptor(one) for one in document.get("layers", ())),
-        children=tuple(_descriptor(one) for one in document.get("manifests", ())),
+        layers=tuple(_descriptor(entry) for entry in document.get("layers", ())),
+        children=tuple(_descriptor(entry) for entry in document.get("manifests", ())),
         subject=document["subject"]["digest"] if "subject" in document else None,
         artifact_type=document.get("artifactType"),
     )

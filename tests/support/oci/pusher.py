@@ -149,8 +149,11 @@ class Pusher:
         tag = fallback_tag(subject.digest)
         answer = self.get(subject.repository, tag)
         listed = json.loads(answer.body)["manifests"] if answer.status == 200 else []
-        new = {one.digest: {**one.descriptor.document(), "artifactType": one.artifact_type} for one in referrers}
-        others = [one for one in listed if one["digest"] not in new]
+        new = {
+            referrer.digest: {**referrer.descriptor.document(), "artifactType": referrer.artifact_type}
+            for referrer in referrers
+        }
+        others = [entry for entry in listed if entry["digest"] not in new]
         return self.manifest(subject.repository, m.index_body([*others, *new.values()]), m.INDEX, tag)
 
     def sign(self, subject: Pushed, *, payload: bytes, kind: Literal["sig", "att", "sbom"] = "sig") -> Pushed:

@@ -41,7 +41,7 @@ def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, 
     """Digest -> what the answer says of it."""
     asked = replace(restoring.resolve_request(harness.store, harness.settings, words), partly=partly)
     with open_registry(harness.settings.registries["production"]) as opened:
-        return {one.digest: one for one in restoring.restore(harness.store, asked, opened)}
+        return {image.digest: image for image in restoring.restore(harness.store, asked, opened)}
 
 
 def expected_deletions(contents: RegistryContents, patterns: Iterable[str]) -> frozenset[Key]:
@@ -50,7 +50,7 @@ def expected_deletions(contents: RegistryContents, patterns: Iterable[str]) -> f
     An untagged child goes with the last of its indexes, a referrer (by `subject`, by cosign's tags, or as the fallback
     index) with its subject.
     """
-    listed = {key: one for key, one in contents.images.items() if key in contents.listed}
+    listed = {key: manifest for key, manifest in contents.images.items() if key in contents.listed}
     gone: set[Key] = set()
     while True:
         more = {key for key in listed if key not in gone and _is_deleted(key, listed, gone, tuple(patterns))}
@@ -68,8 +68,8 @@ def _is_deleted(key: Key, listed: Mapping[Key, Any], gone: set[Key], patterns: t
         return all(any(fnmatch.fnmatchcase(tag, pattern) for pattern in patterns) for tag in image.tags)
     indexes = {
         other
-        for other, one in listed.items()
-        if other[0] == repository and digest in [child.digest for child in one.children]
+        for other, manifest in listed.items()
+        if other[0] == repository and digest in [child.digest for child in manifest.children]
     }
     return bool(indexes) and indexes <= gone
 

@@ -29,8 +29,8 @@ PROGRAMS = {
 
 def program(name: str) -> str:
     """The program's path. Without it the test is skipped; where CI is set it fails, as CI has to run these tests."""
-    if found := shutil.which(name):
-        return found
+    if path := shutil.which(name):
+        return path
     missing = f"{name} is not installed: Debian's package {PROGRAMS[name]} has it (`make services` as root installs it)"
     if os.environ.get("CI"):
         pytest.fail(missing)

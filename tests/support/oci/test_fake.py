@@ -133,7 +133,7 @@ def one_of_each(fake: FakeRegistry) -> dict[str, m.Pushed]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "body", "told"),
+    ("asked", "status", "body", "content_range"),
     [
         ("", 200, b"0123456789", ""),
         ("bytes=0-0", 206, b"0", "bytes 0-0/10"),
@@ -142,7 +142,7 @@ def one_of_each(fake: FakeRegistry) -> dict[str, m.Pushed]:
     ],
 )
 @pytest.mark.parametrize("redirect", [False, True])
-def test_a_blob(fake: FakeRegistry, asked: str, status: int, body: bytes, told: str, redirect: bool) -> None:
+def test_a_blob(fake: FakeRegistry, asked: str, status: int, body: bytes, content_range: str, redirect: bool) -> None:
     fake.switches.redirect = redirect
     image = fake.push("a", layers=[b"0123456789"])
     path, headers = f"/v2/a/blobs/{image.layers[0].digest}", {"Range": asked} if asked else {}
@@ -155,12 +155,12 @@ def test_a_blob(fake: FakeRegistry, asked: str, status: int, body: bytes, told: 
         there.ask("GET", place, headers={"Authorization": "Bearer secret"})
         there.close()
         assert len(fake.refused) == 1
-    assert (answer.status, answer.body, answer.header("Content-Range")) == (status, body, told)
+    assert (answer.status, answer.body, answer.header("Content-Range")) == (status, body, content_range)
 
 
 def test_a_layer_that_is_only_a_size(fake: FakeRegistry) -> None:
     image = fake.push("a", layers=[5_000_000_000, (NOWHERE, 7)])
-    assert [(one.digest == NOWHERE, one.size) for one in image.layers] == [(False, 5_000_000_000), (True, 7)]
+    assert [(layer.digest == NOWHERE, layer.size) for layer in image.layers] == [(False, 5_000_000_000), (True, 7)]
     path = f"/v2/a/blobs/{image.layers[0].digest}"
     wire = http.client.HTTPConnection(fake.host)
     wire.request("HEAD", path)
@@ -279,7 +279,7 @@ def test_the_pusher_pushes_here_too(fake: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reference", "media_type", "found"),
+    ("change", "reference", "media_type", "error_codes"),
     [
         ({}, "v1", m.IMAGE, []),
         ({"layers": [NOWHERE, "sha256:" + "1" * 64]}, "v1", m.IMAGE, ["MANIFEST_BLOB_UNKNOWN"] * 2),
@@ -292,11 +292,11 @@ def test_the_pusher_pushes_here_too(fake: FakeRegistry) -> None:
     ],
 )
 def test_what_a_push_checks(
-    fake: FakeRegistry, change: dict[str, Any], reference: str, media_type: str, found: list[str]
+    fake: FakeRegistry, change: dict[str, Any], reference: str, media_type: str, error_codes: list[str]
 ) -> None:
     def descriptors(value: Any) -> Any:
         if isinstance(value, list):
-            return [descriptors(one) for one in value]
+            return [descriptors(item) for item in value]
         return {"mediaType": m.LAYER, "digest": value, "size": 1} if value == str(value) and ":" in value else value
 
     image = fake.push("a", "v0")
@@ -308,8 +308,8 @@ def test_what_a_push_checks(
         body=m.encoded(document),
         headers={"Content-Type": media_type} if media_type else {},
     )
-    assert (answer.status, codes(answer) if answer.body else []) == (400 if found else 201, found)
-    assert ("v1" in [tag for tags in fake.state()["a"].values() for tag in tags]) == (not found)
+    assert (answer.status, codes(answer) if answer.body else []) == (400 if error_codes else 201, error_codes)
+    assert ("v1" in [tag for tags in fake.state()["a"].values() for tag in tags]) == (not error_codes)
 
 
 def test_blobs_are_per_repository(fake: FakeRegistry) -> None:
@@ -399,7 +399,7 @@ def test_basic() -> None:
             for password in ("secret", "other")
         ]
         assert statuses == [200, 401]
-        assert [one.authorization for one in fake.requests] == ["", "basic", "basic"]
+        assert [request.authorization for request in fake.requests] == ["", "basic", "basic"]
 
 
 @pytest.mark.parametrize(
@@ -424,20 +424,20 @@ def test_tokens(method: str, path: str, scope: str) -> None:
             answer = ask(fake, method, path, headers=ALL | ({"Authorization": f"Bearer {token}"} if token else {}))
             return answer.header("Www-Authenticate") if answer.status == 401 else ""
 
-        told = f'Bearer realm="{fake.url}/token",service="fake-registry"' + (f',scope="{scope}"' if scope else "")
-        assert challenged("") == told
-        assert challenged("strange") == f'{told},error="invalid_token"'
-        target = "/token?service=fake-registry" + "".join(f"&scope={one}" for one in scope.split())
+        challenge = f'Bearer realm="{fake.url}/token",service="fake-registry"' + (f',scope="{scope}"' if scope else "")
+        assert challenged("") == challenge
+        assert challenged("strange") == f'{challenge},error="invalid_token"'
+        target = "/token?service=fake-registry" + "".join(f"&scope={name}" for name in scope.split())
         assert ask(fake, "GET", target).status == 401
         token = issued(fake, target)
         assert challenged(token) == ""
         assert tokens.asked == [tuple(scope.split())]
         tokens.expire()
-        assert challenged(token) == f'{told},error="invalid_token"'
+        assert challenged(token) == f'{challenge},error="invalid_token"'
         if scope:
-            assert challenged(issued(fake, "/token")) == f'{told},error="insufficient_scope"'
+            assert challenged(issued(fake, "/token")) == f'{challenge},error="insufficient_scope"'
             tokens.granted = {"repository:another:pull"}
-            assert challenged(issued(fake, target)) == f'{told},error="insufficient_scope"'
+            assert challenged(issued(fake, target)) == f'{challenge},error="insufficient_scope"'
 
 
 def issued(fake: FakeRegistry, target: str) -> str:
@@ -482,7 +482,7 @@ def test_faults(fake: FakeRegistry, kind: Any, options: dict[str, Any], status: 
     assert seen[1][1] != seen[0][1]
     assert body is None or seen[1][1] == body
     assert seen[1][2] == ("7" if status == 429 else None)
-    assert [one.status for one in fake.requests] == [200, status, 200]
+    assert [request.status for request in fake.requests] == [200, status, 200]
 
 
 @pytest.mark.parametrize("kind", ["cut", "status", "html"])
@@ -504,8 +504,8 @@ def test_a_spoilt_answer_to_what_was_done_or_not(fake: FakeRegistry, kind: Any, 
 def test_what_happens_right_before_an_answer(fake: FakeRegistry) -> None:
     old, new = fake.push("a", "v1", layers=[b"old"]), fake.push("a", layers=[b"new"])
     fake.before("HEAD", "/manifests/v1$", lambda: fake.move_tag("a", "v1", new.digest), after=1)
-    found = [ask(fake, "HEAD", "/v2/a/manifests/v1").header("Docker-Content-Digest") for _ in range(3)]
-    assert found == [old.digest, new.digest, new.digest]
+    digests = [ask(fake, "HEAD", "/v2/a/manifests/v1").header("Docker-Content-Digest") for _ in range(3)]
+    assert digests == [old.digest, new.digest, new.digest]
     fake.untag("a", "v1")
     assert fake.state() == {"a": {old.digest: (), new.digest: ()}}
     assert fake.lines("HEAD") == ["HEAD /v2/a/manifests/v1"] * 3

@@ -34,18 +34,18 @@ def opened(registry: FakeRegistry, **changes: Any) -> Registry:
 
 
 @pytest.mark.parametrize(
-    ("by_tag", "status", "found", "left"),
+    ("by_tag", "status", "error_code", "left"),
     [
         ("refused", 400, "DIGEST_INVALID", ("v1", "v2")),
         ("unsupported", 405, "UNSUPPORTED", ("v1", "v2")),
         ("takes the tag", 202, "", ("v2",)),
     ],
 )
-def test_what_a_deletion_by_tag_takes(by_tag: str, status: int, found: str, left: tuple[str, ...]) -> None:
+def test_what_a_deletion_by_tag_takes(by_tag: str, status: int, error_code: str, left: tuple[str, ...]) -> None:
     with FakeRegistry(by_tag=by_tag) as registry:
         image = registry.push("a", "v1", "v2")
         answer = ask(registry, "DELETE", "/v2/a/manifests/v1")
-        assert (answer.status, code(answer)) == (status, found)
+        assert (answer.status, code(answer)) == (status, error_code)
         assert registry.state() == {"a": {image.digest: left}}
         assert len(registry.refused) == 1
         assert ask(registry, "DELETE", "/v2/a/manifests/sha256:abc").status == 400
@@ -65,7 +65,7 @@ def test_what_a_deletion_leaves(deleted: str, by_digest: int, by_tag: int, liste
     with FakeRegistry(deleted=deleted) as registry:
         image = registry.push("a", "v1")
         assert ask(registry, "DELETE", f"/v2/a/manifests/{image.digest}").status == 202
-        seen = [ask(registry, "GET", f"/v2/a/manifests/{one}").status for one in (image.digest, "v1")]
+        seen = [ask(registry, "GET", f"/v2/a/manifests/{reference}").status for reference in (image.digest, "v1")]
         assert seen == [by_digest, by_tag]
         assert json.loads(ask(registry, "GET", "/v2/a/tags/list").body)["tags"] == listed
         for _ in range(2):  # the second time there is nothing to finish
@@ -96,12 +96,12 @@ def test_an_overwritten_manifest_that_is_forgotten() -> None:
 
 def test_bytes_that_a_deletion_would_free() -> None:
     with FakeRegistry() as registry:
-        one = registry.push("a", "v1", layers=[b"shared", b"own"])
+        image = registry.push("a", "v1", layers=[b"shared", b"own"])
         other = registry.push("b", "v1", layers=[b"shared"])
-        assert one.config
+        assert image.config
         assert registry.freed() == {}
-        assert registry.freed(one.digest) == {one.config.digest: one.config.size, one.layers[1].digest: 3}
-        assert len(registry.freed(one.digest, other.digest)) == 4
+        assert registry.freed(image.digest) == {image.config.digest: image.config.size, image.layers[1].digest: 3}
+        assert len(registry.freed(image.digest, other.digest)) == 4
 
 
 def test_tags_are_paged_where_a_number_is_asked_for() -> None:
@@ -146,8 +146,8 @@ def anna(folder: Path) -> Credentials:
 def test_a_realm_on_another_port() -> None:
     tokens = TokenAuth(user=BasicAuth("anna", "secret"), elsewhere=True, named="access_token", tells_lifetime=False)
     with FakeRegistry(tokens) as registry:
-        told = ask(registry, "GET", "/v2/").header("Www-Authenticate")
-        assert told == f'Bearer realm="http://{registry.token_host}/token",service="fake-registry"'
+        challenge = ask(registry, "GET", "/v2/").header("Www-Authenticate")
+        assert challenge == f'Bearer realm="http://{registry.token_host}/token",service="fake-registry"'
         assert registry.token_host != registry.host
         there = f"http://{registry.token_host}"
         signed = {"Authorization": basic("anna", "secret")}

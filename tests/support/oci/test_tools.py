@@ -36,7 +36,7 @@ def test_what_is_pushed_is_pulled_whole(registry, pusher):
 def test_types_are_stored_as_pushed(pusher, docker):
     image = pusher.image(REPOSITORY, layers=[b"one"], labels={"team": "a"}, docker=docker)
     index = pusher.index(REPOSITORY, "list", children=[image], docker=docker)
-    types = [pusher.read(REPOSITORY, one.digest).media_type for one in (image, index)]
+    types = [pusher.read(REPOSITORY, manifest.digest).media_type for manifest in (image, index)]
     assert types == ([m.DOCKER_IMAGE, m.DOCKER_INDEX] if docker else [m.IMAGE, m.INDEX])
     assert pusher.read(REPOSITORY, "list", "list") == index
 
@@ -46,7 +46,7 @@ def test_referrers_are_listed_under_the_fallback_tag(pusher):
     first, second = (pusher.refer(subject, artifact_type=f"application/{n}", payload=n) for n in (b"a", b"b"))
     listed = pusher.read(REPOSITORY, fallback_tag(subject.digest))
     assert [child.digest for child in listed.children] == [first.digest, second.digest]
-    assert {pusher.read(REPOSITORY, one.digest).subject for one in (first, second)} == {subject.digest}
+    assert {pusher.read(REPOSITORY, referrer.digest).subject for referrer in (first, second)} == {subject.digest}
     pusher.sign(subject, payload=b"signature")
     assert f"{fallback_tag(subject.digest)}.sig" in pusher.tags(REPOSITORY)
 
@@ -173,7 +173,9 @@ def test_a_filled_registry_is_what_its_records_say(untagged):
         repositories = REPOSITORIES if untagged else REPOSITORIES[:1]
         contents = fill(registry, repositories=repositories, untagged=untagged, by_skopeo=untagged)
         pusher = Pusher(registry.url)
-        stored = contents.blobs(contents.images) | {one.digest: len(one.body) for one in contents.images.values()}
+        stored = contents.blobs(contents.images) | {
+            manifest.digest: len(manifest.body) for manifest in contents.images.values()
+        }
         assert registry.data_files() == stored
         for repository in repositories:
             own = {tag: digest for (of, tag), digest in contents.tags.items() if of == repository}
@@ -181,16 +183,16 @@ def test_a_filled_registry_is_what_its_records_say(untagged):
         assert len(contents.listed) >= (90 if untagged else 30)
         assert bool(contents.unlisted) is untagged
         assert {m.IMAGE, m.INDEX, m.DOCKER_IMAGE, m.DOCKER_INDEX} == {
-            one.media_type for one in contents.images.values()
+            manifest.media_type for manifest in contents.images.values()
         }
-        kept = {key for key, one in contents.images.items() if any(tag.startswith("v") for tag in one.tags)}
+        kept = {key for key, manifest in contents.images.items() if any(tag.startswith("v") for tag in manifest.tags)}
         gone = frozenset(contents.images) - contents.under(kept)
         before = registry.data_files()
         for repository, digest in gone:
             assert pusher.delete(repository, digest).status == 202
         assert registry.collect().returncode == 0
         left = registry.data_files()
-        manifests = {one.digest for one in contents.images.values()}
+        manifests = {manifest.digest for manifest in contents.images.values()}
         assert {d: size for d, size in before.items() if d not in left and d not in manifests} == contents.freed(gone)
         for key in kept:
             pusher.pull_whole(*key)

@@ -126,7 +126,9 @@ class TokenServer(Loopback):
         if user is None:
             self.asked.append(TokenRequest("", scopes, (), 401))
             return 401, {"details": "incorrect username or password"}
-        granted = (f"{one['type']}:{one['name']}:{','.join(one['actions'])}" for one in self._access(user, scopes))
+        granted = (
+            f"{grant['type']}:{grant['name']}:{','.join(grant['actions'])}" for grant in self._access(user, scopes)
+        )
         self.asked.append(TokenRequest(user, scopes, tuple(granted), 200))
         issued = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return 200, {"token": self.token(user, *scopes), "expires_in": self.says_expires_in, "issued_at": issued}
@@ -144,7 +146,7 @@ class TokenServer(Loopback):
     def _access(self, user: str, scopes: Iterable[str]) -> list[dict[str, Any]]:
         """What of the scopes is granted: less than asked for is no error."""
         grants = self.users[user].grants if user in self.users else ()
-        found = []
+        granted = []
         for scope in scopes:
             kind, name, wanted = _split(scope)
             allowed: set[str] = set()
@@ -152,8 +154,8 @@ class TokenServer(Loopback):
                 if own_kind == kind and fnmatch.fnmatchcase(name, pattern):
                     allowed.update(given)
             if actions := [action for action in wanted if action in allowed]:
-                found.append({"type": kind, "name": name, "actions": actions})
-        return found
+                granted.append({"type": kind, "name": name, "actions": actions})
+        return granted
 
 
 def _split(scope: str) -> tuple[str, str, tuple[str, ...]]:

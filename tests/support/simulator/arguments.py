@@ -55,9 +55,9 @@ def image_of(server: "Server", arguments: dict[str, Any]) -> Image:
     """By `image` (an id), or by `repository` and `reference` (a tag or digest)."""
     cloud = server.state.cloud
     if arguments.get("image"):
-        found = cloud.by_id.get(arguments["image"])
+        image = cloud.by_id.get(arguments["image"])
     else:
-        found = cloud.find(arguments["repository"], arguments["reference"], arguments.get("registry", DEFAULT_REGISTRY))
-    if found is None:
+        image = cloud.find(arguments["repository"], arguments["reference"], arguments.get("registry", DEFAULT_REGISTRY))
+    if image is None:
         raise ControlError(f"no such image: {arguments}")
-    return found
+    return image

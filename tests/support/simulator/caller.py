@@ -127,9 +127,9 @@ def docker_login(simulator: Simulator) -> dict[str, str]:
 
 def refusals(simulator: Simulator) -> list[str]:
     """What was refused so far; then forgotten, with everything else."""
-    found = [entry["why"] for entry in simulator.state()["refused"]]
+    reasons = [entry["why"] for entry in simulator.state()["refused"]]
     simulator.reset()
-    return found
+    return reasons
 
 
 def refuses(

@@ -65,8 +65,8 @@ class Simulator(CloudControls):
             self.stop()
             raise SimulatorError(f"the simulator did not start: {line!r}")
         self.url = line.split()[1]
-        found = self.control("about")
-        self.registry_id, self.folder_id, self.token = found["registry_id"], found["folder_id"], found["token"]
+        about = self.control("about")
+        self.registry_id, self.folder_id, self.token = about["registry_id"], about["folder_id"], about["token"]
         return self
 
     def stop(self) -> None:
@@ -102,20 +102,20 @@ class Simulator(CloudControls):
 
     def state(self, registry: str | None = None) -> dict[str, Any]:
         """images_by_repository, registry_bytes, lost_bytes, deleted, deletes, requests, refused and more."""
-        found: dict[str, Any] = self.control("state", registry=registry)
-        return found
+        state: dict[str, Any] = self.control("state", registry=registry)
+        return state
 
     def images(self, repository: str | None = None, registry: str | None = None) -> list[dict[str, Any]]:
         """Every image alive: id, repository, digest, tags, created_at, children, size, blobs."""
-        found: list[dict[str, Any]] = self.control("images", repository=repository, registry=registry)
-        return found
+        images: list[dict[str, Any]] = self.control("images", repository=repository, registry=registry)
+        return images
 
     def requests(
         self, method: str | None = None, path: str | None = None, since: int | None = None
     ) -> list[dict[str, Any]]:
         """The log of requests (at, method, path, query, key, image, status, faults), oldest first."""
-        found: list[dict[str, Any]] = self.control("requests", method=method, path=path, since=since)
-        return found
+        requests: list[dict[str, Any]] = self.control("requests", method=method, path=path, since=since)
+        return requests
 
     def deleted_ids(self) -> set[str]:
         return {image["id"] for image in self.state()["deleted"]}
@@ -192,34 +192,34 @@ class Simulator(CloudControls):
 
     def tag(self, repository: str, reference: str, tag: str) -> dict[str, Any]:
         """Gives a tag to an image (by tag or digest); another image of the repository loses it."""
-        found: dict[str, Any] = self.control("tag", repository=repository, reference=reference, tag=tag)
-        return found
+        image: dict[str, Any] = self.control("tag", repository=repository, reference=reference, tag=tag)
+        return image
 
     def untag(self, repository: str, tag: str) -> None:
         self.control("untag", repository=repository, tag=tag)
 
     def remove(self, image_id: str) -> dict[str, Any]:
         """Somebody else deletes an image."""
-        found: dict[str, Any] = self.control("remove", image=image_id)
-        return found
+        image: dict[str, Any] = self.control("remove", image=image_id)
+        return image
 
     def add_registry(self, registry_id: str, name: str = "other") -> None:
         self.control("add_registry", id=registry_id, name=name)
 
     def fill(self, what: str = "demo", *, now: datetime | None = None, seed: int = 1) -> dict[str, int]:
-        found: dict[str, int] = self.control("fill", what=what, now=_text(now), seed=seed)
-        return found
+        counts: dict[str, int] = self.control("fill", what=what, now=_text(now), seed=seed)
+        return counts
 
     def push_more(self, count: int = 100, *, seed: int = 2) -> dict[str, int]:
-        found: dict[str, int] = self.control("push_more", count=count, seed=seed)
-        return found
+        counts: dict[str, int] = self.control("push_more", count=count, seed=seed)
+        return counts
 
     # How it behaves
 
     def switch(self, **positions: Any) -> dict[str, Any]:
         """Turns switches (`switches.py`); the answer is all of them."""
-        found: dict[str, Any] = self.control("switch", **positions)
-        return found
+        switches: dict[str, Any] = self.control("switch", **positions)
+        return switches
 
     def fault(
         self, kind: str, *, method: str = "", path: str = "", times: int | None = None, after: int = 0, **more: Any
@@ -295,8 +295,8 @@ class Simulator(CloudControls):
 
     def tokens(self) -> list[str]:
         """Every token that was handed out, of IAM and of Docker."""
-        found: dict[str, list[str]] = self.control("tokens")
-        return found["iam"] + found["docker"]
+        tokens: dict[str, list[str]] = self.control("tokens")
+        return tokens["iam"] + tokens["docker"]
 
     def expire_tokens(self) -> None:
         """Every token handed out so far is answered 401 from now on."""

@@ -78,12 +78,12 @@ def in_registries(state: State, request: SimulatedRequest, rest: str, kinds: Kin
 def list_of_registries(state: State, request: SimulatedRequest, kinds: Kinds) -> SimulatedResponse:
     choices = {"kind": KINDS, "type": TYPES, "status": ("CREATING", "ACTIVE", "DELETING")}
     query = Query(request, {"folderId", "nameFilter", *PAGING}, choices)
-    if not query.one("folderId"):
+    if not query.single("folderId"):
         raise RefusedRequestError(f"{request.path}: folderId is required")
     named = query.equation("nameFilter", "name")
     rows = [
         row
-        for row in in_folder(state, query.one("folderId"))
+        for row in in_folder(state, query.single("folderId"))
         if named(row.name)
         and all(getattr(row, name) in (query.several(name) or [getattr(row, name)]) for name in choices)
     ]
@@ -145,7 +145,7 @@ def list_of_artifacts(state: State, request: SimulatedRequest, kinds: Kinds) -> 
 
 
 def in_scope(state: State, query: Query) -> Iterable[Registry]:
-    registry_id, folder_id = query.one("registryId"), query.one("folderId")
+    registry_id, folder_id = query.single("registryId"), query.single("folderId")
     if registry_id and folder_id and state.switches.both_scopes == "refused":
         raise StatusError(INVALID_ARGUMENT, "Only one of registryId, folderId may be given")
     if folder_id and not (registry_id and state.switches.both_scopes == "registry_wins"):
@@ -174,7 +174,7 @@ def narrowed(state: State, rows: list[Artifact], query: Query) -> list[Artifact]
 def list_of_level(state: State, request: SimulatedRequest, registry_id: str, kinds: Kinds) -> SimulatedResponse:
     query = Query(request, {"path", *PAGING})
     registry = registry_of(state, registry_id)
-    folder = query.one("path").strip("/")
+    folder = query.single("path").strip("/")
     below = state.artifact_store.in_folder(registry, folder)
     is_known = not folder or below or state.artifact_store.at(registry, folder)
     if not is_known and state.switches.missing_repository == "not_found":
@@ -184,22 +184,22 @@ def list_of_level(state: State, request: SimulatedRequest, registry_id: str, kin
 
 def get_artifact(state: State, request: SimulatedRequest, artifact_id: str) -> SimulatedResponse:
     Query(request, set())
-    found = state.artifact_store.get(plain(request, artifact_id))
-    if found is None:
+    artifact = state.artifact_store.get(plain(request, artifact_id))
+    if artifact is None:
         raise StatusError(NOT_FOUND, f"Artifact {artifact_id} not found")
-    return SimulatedResponse(200, rendered(state, found))
+    return SimulatedResponse(200, rendered(state, artifact))
 
 
 def get_by_path(state: State, request: SimulatedRequest, registry_id: str) -> SimulatedResponse:
     """By the full path, whatever `path` shows; of several the one that is still there."""
     query = Query(request, {"path"})
-    place = query.one("path").strip("/")
+    place = query.single("path").strip("/")
     if not place:
         raise RefusedRequestError(f"{request.path}: path is required")
-    found = state.artifact_store.at(registry_of(state, registry_id), place)
-    if not found:
+    artifacts = state.artifact_store.at(registry_of(state, registry_id), place)
+    if not artifacts:
         raise StatusError(NOT_FOUND, f"Artifact {place} not found")
-    return SimulatedResponse(200, rendered(state, min(found, key=lambda row: status_of(state, row) == "DELETED")))
+    return SimulatedResponse(200, rendered(state, min(artifacts, key=lambda row: status_of(state, row) == "DELETED")))
 
 
 def delete_artifact(state: State, request: SimulatedRequest, artifact_id: str, kinds: Kinds) -> SimulatedResponse:
@@ -211,23 +211,23 @@ def delete_artifact(state: State, request: SimulatedRequest, artifact_id: str, k
         response = status_response(RESOURCE_EXHAUSTED, "The registry is being migrated")
         response.headers["Retry-After"] = str(state.switches.retry_after or 1)
         return response
-    found = state.artifact_store.get(artifact_id)
-    if found is not None:
-        deletable(state, found)
-    deletion = ArtifactDeletion(state.artifact_store, artifact_id, query.one("withHistory") == "true")
+    artifact = state.artifact_store.get(artifact_id)
+    if artifact is not None:
+        deletable(state, artifact)
+    deletion = ArtifactDeletion(state.artifact_store, artifact_id, query.single("withHistory") == "true")
     accepted = state.operations.delete(deletion, key, state.switches, state.now(), fate_of(kinds))
     state.settle()  # of no duration at all: done at once
     return SimulatedResponse(200, messages.operation(accepted, state.switches))
 
 
-def deletable(state: State, found: Artifact) -> None:
+def deletable(state: State, artifact: Artifact) -> None:
     """Raises RefusedError for what this client has to leave alone."""
-    registry = state.cloud.registries[found.registry]
-    if found.image is None or found.kind != "ARTIFACT":
-        raise RefusedRequestError(f"DELETE {found.place}: not a Docker artifact")
+    registry = state.cloud.registries[artifact.registry]
+    if artifact.image is None or artifact.kind != "ARTIFACT":
+        raise RefusedRequestError(f"DELETE {artifact.place}: not a Docker artifact")
     if registry.kind != "DOCKER" or registry.type in {"REMOTE", "VIRTUAL"}:
         raise RefusedRequestError(
-            f"DELETE {found.place}: in a registry of the kind {registry.kind}, type {registry.type}"
+            f"DELETE {artifact.place}: in a registry of the kind {registry.kind}, type {registry.type}"
         )
-    if found.image.softly_deleted_at is not None:
-        raise RefusedRequestError(f"DELETE {found.place}: the registry's policy has deleted it softly")
+    if artifact.image.softly_deleted_at is not None:
+        raise RefusedRequestError(f"DELETE {artifact.place}: the registry's policy has deleted it softly")

@@ -89,23 +89,23 @@ class ArtifactStore:
                 return []
         if image.artifacts is None:
             image.artifacts = [self._dressed(artifact) for artifact in self._made(image)]
-        found: list[Artifact] = image.artifacts
-        return found
+        artifacts: list[Artifact] = image.artifacts
+        return artifacts
 
     def get(self, artifact_id: str) -> Artifact | None:
         """By id; of a deleted one what is left to see, which may be nothing."""
-        found = self.others.get(artifact_id) or self._of_place(artifact_id)
-        if found is None and self._switches().after_deletion == "status":
-            found = self.buried.get(artifact_id)
-        if found is None:
+        artifact = self.others.get(artifact_id) or self._of_place(artifact_id)
+        if artifact is None and self._switches().after_deletion == "status":
+            artifact = self.buried.get(artifact_id)
+        if artifact is None:
             folders = (row for registry in self.cloud.registries.values() for row in self._folders(registry))
-            found = next((row for row in folders if row.id == artifact_id), None)
-        return found
+            artifact = next((row for row in folders if row.id == artifact_id), None)
+        return artifact
 
     def image_id(self, artifact_id: str) -> str:
         """The image that an artifact is of; empty where it is of none, or gone."""
-        found = self._of_place(artifact_id)
-        return found.image.id if found and found.image else ""
+        artifact = self._of_place(artifact_id)
+        return artifact.image.id if artifact and artifact.image else ""
 
     def _of_place(self, artifact_id: str) -> Artifact | None:
         registry, path, tag, digest = self._places.get(artifact_id, ("", "", "", ""))
@@ -189,11 +189,11 @@ class ArtifactStore:
 
     def _folders(self, registry: Registry) -> list[Artifact]:
         """A row for each level above an image, the repository's own included."""
-        found: dict[str, datetime] = {}
+        folders: dict[str, datetime] = {}
         for path in registry.repositories:
             parts = path.split("/")
-            found |= {"/".join(parts[: place + 1]): registry.created_at for place in range(len(parts))}
-        return [self._folder(registry, path, at) for path, at in found.items()]
+            folders |= {"/".join(parts[: place + 1]): registry.created_at for place in range(len(parts))}
+        return [self._folder(registry, path, at) for path, at in folders.items()]
 
     def _folder(self, registry: Registry, path: str, at: datetime) -> Artifact:
         folder, _, name = path.rpartition("/")
@@ -270,7 +270,7 @@ class ArtifactDeletion:
                 self.artifact_store.cloud,
                 image,
                 switches,
-                lambda one: gone.extend(self.artifact_store.remove(one, at, by_request=True)),
+                lambda removed: gone.extend(self.artifact_store.remove(removed, at, by_request=True)),
             )
         self._burn(artifact.registry, gone)
 

@@ -77,10 +77,12 @@ class CloudControls:
         registry: str | None = None,
     ) -> dict[str, str]:
         """DOCKER or MAVEN …; LOCAL, REMOTE, VIRTUAL or TRANSITIONAL; CREATING, ACTIVE or DELETING."""
-        found: dict[str, str] = self.control("set_registry", kind=kind, type=type, status=status, registry=registry)
-        return found
+        registry_document: dict[str, str] = self.control(
+            "set_registry", kind=kind, type=type, status=status, registry=registry
+        )
+        return registry_document
 
     def soft_delete(self, image_id: str) -> dict[str, Any]:
         """The registry's own policy deletes an image softly; the switch `soft_deleted` says how it is shown."""
-        found: dict[str, Any] = self.control("soft_delete", image=image_id)
-        return found
+        image: dict[str, Any] = self.control("soft_delete", image=image_id)
+        return image

@@ -44,7 +44,7 @@ class Query:
                 raise RefusedRequestError(f"{self.path}: {name}: {value!r} is none of {', '.join(several[name])}")
             self._values.setdefault(name, []).append(value)
 
-    def one(self, name: str) -> str:
+    def single(self, name: str) -> str:
         return self._values.get(name, [""])[0]
 
     def several(self, name: str) -> list[str]:
@@ -56,17 +56,17 @@ class Query:
 
     def equation(self, name: str, field: str) -> Test:
         """`field = "value"` or `field != "value"`; whatever passes where the parameter is absent."""
-        text = self.one(name)
+        text = self.single(name)
         if not text:
             return lambda _: True
-        found = EQUATION.fullmatch(text)
-        if found is None or found["field"] != field:
+        match = EQUATION.fullmatch(text)
+        if match is None or match["field"] != field:
             raise RefusedRequestError(f"{self.path}: {name}: {text!r} is not {field} = or != a value in quotes")
-        wanted, equal = found["value"].strip("/"), found["sign"] == "="
+        wanted, equal = match["value"].strip("/"), match["sign"] == "="
         return lambda value: (value.strip("/") == wanted) is equal
 
     def moment(self, name: str) -> datetime | None:
-        text = self.one(name)
+        text = self.single(name)
         if not text:
             return None
         wrong = RefusedRequestError(f"{self.path}: {name}: {text!r} is no moment like 2026-11-24T03:00:00.127Z")
@@ -92,15 +92,15 @@ class Query:
 
     def order(self) -> Callable[[Any], Key] | None:
         """What rows are sorted by, their ids deciding between equals; None: not told."""
-        text = self.one("orderBy")
+        text = self.single("orderBy")
         if not text:
             return None
-        found = ORDER.fullmatch(text)
-        if found is None:
+        match = ORDER.fullmatch(text)
+        if match is None:
             raise RefusedRequestError(
                 f"{self.path}: orderBy: {text!r} is not name, created_at or modified_at with asc or desc"
             )
-        field, backwards = found["field"], found["way"] == "desc"
+        field, backwards = match["field"], match["way"] == "desc"
         return lambda row: (sortable(getattr(row, field), backwards=backwards), row.id)
 
 

@@ -41,7 +41,10 @@ def docker_content(image: Image, switches: Switches) -> dict[str, Any]:
     """The digest and what the manifest names. The arm of the oneof is there even if it holds nothing."""
     if image.is_index:
         entries = orjson.loads(image.manifest)["manifests"]
-        arm = ("manifestList", dressed({"manifests": [platform_manifest(one, switches) for one in entries]}, switches))
+        arm = (
+            "manifestList",
+            dressed({"manifests": [platform_manifest(entry, switches) for entry in entries]}, switches),
+        )
     else:
         layers = [descriptor(layer.digest, layer.size, switches) for layer in image.layers]
         config = descriptor(image.config.digest, image.config.size, switches) if image.config else None

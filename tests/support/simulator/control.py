@@ -32,10 +32,10 @@ def answer(server: "Server", request: SimulatedRequest) -> SimulatedResponse:
     try:
         arguments = orjson.loads(request.body) if request.body else {}
         server.state.settle()
-        found = run(server, request.path.removeprefix("/_control/"), arguments)
+        result = run(server, request.path.removeprefix("/_control/"), arguments)
     except (ValueError, KeyError, TypeError) as error:
         return SimulatedResponse(400, orjson.dumps({"error": f"{type(error).__name__}: {error}"}))
-    return SimulatedResponse(200, orjson.dumps(found))
+    return SimulatedResponse(200, orjson.dumps(result))
 
 
 def run(server: "Server", name: str, arguments: dict[str, Any]) -> Any:
@@ -73,11 +73,11 @@ def push_index(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
     """An index over `children`: ids, tags of the repository, or digests, which need not be there."""
     cloud = server.state.cloud
     path, registry = arguments["repository"], arguments.get("registry", DEFAULT_REGISTRY)
-    found = [cloud.by_id.get(child) or cloud.find(path, child, registry) for child in arguments["children"]]
+    images = [cloud.by_id.get(child) or cloud.find(path, child, registry) for child in arguments["children"]]
     image = cloud.push_index(
         path,
         registry=registry,
-        children=[image.digest if image else child for image, child in zip(found, arguments["children"], strict=True)],
+        children=[image.digest if image else child for image, child in zip(images, arguments["children"], strict=True)],
         tags=arguments.get("tags", []),
         created_at=created_at(server, arguments),
         media_type=TYPES[arguments.get("type", "oci")][1],
@@ -241,12 +241,12 @@ def state(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
         "deletes": held.deletes,
         "operations": {
             "all": len(operations),
-            "done": sum(1 for one in operations if one.done),
-            "failed": sum(1 for one in operations if one.error),
+            "done": sum(1 for operation in operations if operation.done),
+            "failed": sum(1 for operation in operations if operation.error),
         },
         "requests": len(held.log),
         "refused": held.refused,
-        "faults": [{"kind": one.kind, "struck": one.struck} for one in held.faults],
+        "faults": [{"kind": fault.kind, "struck": fault.struck} for fault in held.faults],
         "now": held.now().isoformat(),
     }
 

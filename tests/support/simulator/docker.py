@@ -25,12 +25,12 @@ def answer(state: State, request: SimulatedRequest) -> SimulatedResponse:
         return token(state, request)
     if request.path == "/v2/":
         return SimulatedResponse(200, b"{}") if signed_in(state, request, "") else challenge(state, request, "")
-    found = MANIFEST.fullmatch(request.path) or TAGS.fullmatch(request.path)
-    if found is None or request.query:
+    match = MANIFEST.fullmatch(request.path) or TAGS.fullmatch(request.path)
+    if match is None or request.query:
         raise RefusedRequestError(f"{request.method} {request.path}: no such call", 404)
-    if not signed_in(state, request, found["name"]):
-        return challenge(state, request, found["name"])
-    return in_repository(state, request, found["name"], found.groupdict().get("reference", ""))
+    if not signed_in(state, request, match["name"]):
+        return challenge(state, request, match["name"])
+    return in_repository(state, request, match["name"], match.groupdict().get("reference", ""))
 
 
 def in_repository(state: State, request: SimulatedRequest, name: str, reference: str) -> SimulatedResponse:
@@ -97,8 +97,8 @@ def token(state: State, request: SimulatedRequest) -> SimulatedResponse:
         return problem(401, "UNAUTHORIZED", "authentication required")
     names: set[str] = set()
     for scope in (value for name, value in request.query if name == "scope"):
-        found = SCOPE.fullmatch(scope)
-        if found is None:
+        match = SCOPE.fullmatch(scope)
+        if match is None:
             raise RefusedRequestError(f"scope {scope!r} asks for more than this client needs")
-        names.add(found["name"])
+        names.add(match["name"])
     return SimulatedResponse(200, orjson.dumps(issue_docker_token(state, names)))

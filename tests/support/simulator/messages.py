@@ -54,11 +54,11 @@ def image(held: Image, repository: Repository, switches: Switches) -> bytes:
 
 
 def blobs_below(held: Image, repository: Repository) -> set[Blob]:
-    found = set(held.blobs)
+    blobs = set(held.blobs)
     for digest in held.children:
         if digest in repository.images:
-            found |= blobs_below(repository.images[digest], repository)
-    return found
+            blobs |= blobs_below(repository.images[digest], repository)
+    return blobs
 
 
 def listing(field: str, rows: list[bytes], next_token: str, switches: Switches) -> bytes:

@@ -72,9 +72,9 @@ def page_size(text: str, default: int) -> int:
 def bookmark(state: State, token: str, query: tuple[tuple[str, str], ...]) -> Key | int | None:
     if not token:
         return None
-    found = state.bookmarks.get(token)
-    if found is None or found.query != query:
+    page_token = state.bookmarks.get(token)
+    if page_token is None or page_token.query != query:
         raise RefusedRequestError("pageToken was not made for this query")
-    if state.switches.page_token == "expires" and state.now() - found.issued_at > LIFE:
+    if state.switches.page_token == "expires" and state.now() - page_token.issued_at > LIFE:
         raise StatusError(INVALID_ARGUMENT, "Page token has expired")
-    return found.after
+    return page_token.after

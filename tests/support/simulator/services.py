@@ -48,18 +48,18 @@ def answer(state: State, request: SimulatedRequest, kinds: dict[str, dict[str, A
 
 def parameters(request: SimulatedRequest, known: set[str]) -> dict[str, str]:
     """The query's parameters, each once and each known; raises RefusedError."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in request.query:
         if name not in known:
             raise RefusedRequestError(f"{request.path}: no parameter {name!r}")
-        if name in found:
+        if name in values:
             raise RefusedRequestError(f"{request.path}: parameter {name!r} twice")
-        found[name] = value
+        values[name] = value
     limits = {"pageToken": 100, "filter": 1000, "orderBy": 100}
-    for name, value in found.items():
+    for name, value in values.items():
         if len(value) > limits.get(name, 50) and name != "repositoryName":
             raise RefusedRequestError(f"{request.path}: {name} is longer than the service takes")
-    return found
+    return values
 
 
 def key_of(request: SimulatedRequest) -> str:
@@ -149,8 +149,8 @@ def list_of(
     if resource == "images":
         listing = list_of_images(state, query)
     elif resource == "repositories":
-        found = list(registry_of(state, query.get("registryId", "")).repositories.values())
-        listing = PagedList(resource, found, by_id, lambda row: messages.repository(row, state.switches))
+        repositories = list(registry_of(state, query.get("registryId", "")).repositories.values())
+        listing = PagedList(resource, repositories, by_id, lambda row: messages.repository(row, state.switches))
     else:
         if query.get("folderId") != DEFAULT_FOLDER:
             raise StatusError(PERMISSION_DENIED, "Permission denied")

@@ -95,9 +95,11 @@ def test_the_docker_api_shows_the_same(simulator: Simulator, cloud: CloudApi) ->
     simulator.switch(child_artifacts="not_listed")
     url = f"{simulator.url}/v2/{simulator.registry_id}/a/b"
     (listed,) = cloud.listed(nameFilter='name = "multi"')
-    digests = [one["manifestDescriptor"]["digest"] for one in listed["content"]["docker"]["manifestList"]["manifests"]]
-    found = httpx.get(f"{url}/manifests/{digests[0]}", headers=docker_login(simulator))
-    assert digest_of(found.content) == child["digest"]
+    digests = [
+        entry["manifestDescriptor"]["digest"] for entry in listed["content"]["docker"]["manifestList"]["manifests"]
+    ]
+    response = httpx.get(f"{url}/manifests/{digests[0]}", headers=docker_login(simulator))
+    assert digest_of(response.content) == child["digest"]
     cloud.deleted(listed["id"])
     tags = httpx.get(f"{url}/tags/list", headers=docker_login(simulator)).json()["tags"]
     assert tags == ["v1"]
@@ -114,7 +116,7 @@ def test_what_was_deleted_softly_cannot_be_pulled(simulator: Simulator) -> None:
     for reference in ("v1", image["digest"]):
         assert httpx.get(f"{url}/manifests/{reference}", headers=docker_login(simulator)).status_code == 404
     assert httpx.get(f"{url}/tags/list", headers=docker_login(simulator)).json()["tags"] == ["v2"]
-    assert [one["softly_deleted"] for one in simulator.images()] == [True, False]
+    assert [image["softly_deleted"] for image in simulator.images()] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_commands_know_the_artifact_and_its_image(simulator: Simulator, cloud: C
     simulator.before("GET", artifact, "set_artifact", artifact="{artifact}", status="CREATING")
     assert cloud.artifact(artifact).json()["status"] == "CREATING"
     asked = simulator.requests(method="DELETE")
-    assert [(one["image"], one["artifact"]) for one in asked] == [(image["id"], artifact)]
+    assert [(request["image"], request["artifact"]) for request in asked] == [(image["id"], artifact)]
 
 
 def test_two_deletions_of_one_artifact(simulator: Simulator, cloud: CloudApi) -> None:

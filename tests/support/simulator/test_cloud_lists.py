@@ -49,8 +49,8 @@ def test_what_an_index_is_shown_as(simulator: Simulator, cloud: CloudApi) -> Non
     simulator.push_index("a", [], tags=["none"])
     rows = {row["name"]: row["content"]["docker"] for row in cloud.listed()}
     listed = rows["multi"]["manifestList"]["manifests"]
-    assert [one["manifestDescriptor"]["digest"] for one in listed] == children
-    assert [one["platform"]["architecture"] for one in listed] == ["amd64", "arm64"]
+    assert [entry["manifestDescriptor"]["digest"] for entry in listed] == children
+    assert [entry["platform"]["architecture"] for entry in listed] == ["amd64", "arm64"]
     assert set(rows) == {"multi", "none", *children}
     assert rows["none"]["manifestList"] == {}  # the arm of the oneof is there, and empty
 
@@ -194,16 +194,16 @@ def test_registries(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.add_registry(SECOND_REGISTRY, name="cache")
     simulator.set_registry(kind="NPM", type="REMOTE", registry=SECOND_REGISTRY)
 
-    def found(**query: Any) -> set[str]:
+    def names(**query: Any) -> set[str]:
         answer = cloud.get(REGISTRIES, params={"folderId": simulator.folder_id, **query})
         return {row["name"] for row in answer.json().get("registries", [])}
 
-    assert found() == found(status="ACTIVE") == {"prod-images", "cache"}
-    assert found(kind=["DOCKER", "MAVEN"]) == found(type="LOCAL") == {"prod-images"}
-    assert found(type="REMOTE") == found(nameFilter='name = "cache"') == {"cache"}
-    assert found(type="VIRTUAL") == found(kind="DOCKER", type="REMOTE") == set()
-    one = cloud.get(f"{REGISTRIES}/{SECOND_REGISTRY}").json()
-    assert (one["kind"], one["type"], one["folderId"]) == ("NPM", "REMOTE", simulator.folder_id)
+    assert names() == names(status="ACTIVE") == {"prod-images", "cache"}
+    assert names(kind=["DOCKER", "MAVEN"]) == names(type="LOCAL") == {"prod-images"}
+    assert names(type="REMOTE") == names(nameFilter='name = "cache"') == {"cache"}
+    assert names(type="VIRTUAL") == names(kind="DOCKER", type="REMOTE") == set()
+    registry = cloud.get(f"{REGISTRIES}/{SECOND_REGISTRY}").json()
+    assert (registry["kind"], registry["type"], registry["folderId"]) == ("NPM", "REMOTE", simulator.folder_id)
     assert cloud.get(f"{REGISTRIES}/crpforeign0000000000").status_code == 403
 
 

@@ -82,13 +82,13 @@ def deletion_of_a_child(simulator: Simulator, cloud: CloudApi) -> tuple[str, int
     simulator.push_index("a", [child["digest"]], tags=["multi"])
     answer = cloud.ask_to_delete(simulator.artifact("a", child["digest"])["id"])
     if answer.is_error:
-        found = "at once", answer.json()
+        refusal = "at once", answer.json()
     else:
         operation = cloud.followed(answer)
-        found = "in the operation", operation.get("error", {"code": 0})
-    if found[1]["code"]:
-        assert found[1]["message"].endswith(f"are used by image lists {simulator.artifact('a', 'multi')['id']}")
-    return found[0], found[1]["code"]
+        refusal = "in the operation", operation.get("error", {"code": 0})
+    if refusal[1]["code"]:
+        assert refusal[1]["message"].endswith(f"are used by image lists {simulator.artifact('a', 'multi')['id']}")
+    return refusal[0], refusal[1]["code"]
 
 
 def one_of_two_tags_of_a_child(simulator: Simulator, cloud: CloudApi) -> int:
@@ -182,8 +182,8 @@ def hours_since_created(simulator: Simulator, cloud: CloudApi) -> list[bool]:
     times = {row["name"]: datetime.fromisoformat(row["createdAt"]) for row in cloud.listed()}
     assert len(set(times.values())) == 4
     assert now - times["new"] < timedelta(minutes=1)
-    found = cloud.names(createdBefore=f"{now - 29 * DAY:%Y-%m-%dT%H:%M:%SZ}")
-    assert found == ["v2", "v400", "v900"]  # filters mean the times that are shown
+    names = cloud.names(createdBefore=f"{now - 29 * DAY:%Y-%m-%dT%H:%M:%SZ}")
+    assert names == ["v2", "v400", "v900"]  # filters mean the times that are shown
     return [timedelta(0) < now - times[f"v{days}"] - 30 * DAY < timedelta(hours=4) for days in (900, 400, 2)]
 
 

@@ -21,8 +21,8 @@ def test_the_token_challenge(simulator: Simulator) -> None:
         f"{simulator.url}/v2/token/", params={"service": host, "scope": scope}, headers=docker_login(simulator)
     )
     headers = {"Authorization": f"Bearer {asked.json()['token']}", "Accept": FOUR_TYPES}
-    found = httpx.get(f"{url}/shop/api/manifests/v1", headers=headers)
-    assert digest_of(found.content) == found.headers["docker-content-digest"] == image["digest"]
+    response = httpx.get(f"{url}/shop/api/manifests/v1", headers=headers)
+    assert digest_of(response.content) == response.headers["docker-content-digest"] == image["digest"]
     assert httpx.get(f"{url}/shop/web/manifests/v1", headers=headers).status_code == 401  # another scope
     assert httpx.get(f"{simulator.url}/v2/token/", params={"scope": scope}).status_code == 401  # no credentials
 
@@ -32,14 +32,14 @@ def test_manifests_of_all_types(simulator: Simulator, kind: str) -> None:
     child = simulator.push("a/b", layers=["base:100"], config=7, type=kind)
     index = simulator.push_index("a/b", [child["id"]], tags=["multi"], type=kind)
     url = f"{simulator.url}/v2/{simulator.registry_id}/a/b/manifests"
-    found = httpx.get(f"{url}/multi", headers=docker_login(simulator))
-    assert digest_of(found.content) == index["digest"]
-    assert [entry["digest"] for entry in found.json()["manifests"]] == [child["digest"]]
-    assert found.json()["mediaType"] == found.headers["content-type"]
+    response = httpx.get(f"{url}/multi", headers=docker_login(simulator))
+    assert digest_of(response.content) == index["digest"]
+    assert [entry["digest"] for entry in response.json()["manifests"]] == [child["digest"]]
+    assert response.json()["mediaType"] == response.headers["content-type"]
     head = httpx.head(f"{url}/{child['digest']}", headers=docker_login(simulator))
     assert (head.content, head.headers["docker-content-digest"]) == (b"", child["digest"])
-    one = httpx.get(f"{url}/{child['digest']}", headers=docker_login(simulator)).json()
-    assert (one["config"]["size"], [layer["size"] for layer in one["layers"]]) == (7, [100])
+    manifest = httpx.get(f"{url}/{child['digest']}", headers=docker_login(simulator)).json()
+    assert (manifest["config"]["size"], [layer["size"] for layer in manifest["layers"]]) == (7, [100])
 
 
 def test_a_type_that_is_not_accepted(simulator: Simulator) -> None:

@@ -97,11 +97,11 @@ def test_no_answer_at_all(simulator: Simulator) -> None:
         assert [seen(api), seen(api)] == ["time-out", 200]
 
 
-@pytest.mark.parametrize("told", [None, 7])
-def test_throttled_by_a_fault(simulator: Simulator, api: Api, told: int | None) -> None:
-    more: dict[str, Any] = {"retry_after": told} if told else {}
+@pytest.mark.parametrize("retry_after", [None, 7])
+def test_throttled_by_a_fault(simulator: Simulator, api: Api, retry_after: int | None) -> None:
+    more: dict[str, Any] = {"retry_after": retry_after} if retry_after else {}
     simulator.fault("error", code=8, **more)
-    assert api.get(IMAGES).headers.get("retry-after") == (str(told) if told else None)
+    assert api.get(IMAGES).headers.get("retry-after") == (str(retry_after) if retry_after else None)
 
 
 def test_a_fault_may_be_a_matter_of_chance(simulator: Simulator, api: Api) -> None:

@@ -23,8 +23,8 @@ Probe = Callable[[Simulator, Api], Any]
 def of_index(simulator: Simulator, api: Api) -> dict[str, Any]:
     child = simulator.push("a", layers=[1_000], config=10)
     index = simulator.push_index("a", [child["id"]])
-    found: dict[str, Any] = api.image(index["id"]).json()
-    return found
+    document: dict[str, Any] = api.image(index["id"]).json()
+    return document
 
 
 def fraction(simulator: Simulator, api: Api) -> int:

@@ -134,8 +134,10 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, scenarios: Scenarios) -
         assert run.scans == 1
         assert scenario.taken_over(run.id) == 0
         for method in ("GET", "DELETE"):
-            assert sorted(scenario.asked(method)) == sorted(one.decision.id for one in scenario.harness.items(run.id))
-        listings = [one for one in scenario.requests("GET") if one["path"] == "/container-registry/v1/images"]
+            assert sorted(scenario.asked(method)) == sorted(item.decision.id for item in scenario.harness.items(run.id))
+        listings = [
+            request for request in scenario.requests("GET") if request["path"] == "/container-registry/v1/images"
+        ]
         # By the scan, before the deletions, to verify them, and before each batch, of which one may be claimed again,
         # and that of the first deletion where others waited.
         assert len(listings) - 3 * len(REPOSITORIES) in (BATCHES, BATCHES + 1, BATCHES + 2)

@@ -94,8 +94,8 @@ class Link:
         """Exactly the plan went, what is kept pulls whole, and nothing was asked for before it was written down."""
         gone = self.old if gone is None else gone
         assert self.proxy.all_faults_struck, "a fault met nothing"
-        planned = {one.decision.digest for one in self.harness.items(run.id)}
-        assert planned == {one.digest for one in gone}
+        planned = {item.decision.digest for item in self.harness.items(run.id)}
+        assert planned == {image.digest for image in gone}
         assert self.harness.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
         assert (run.deleted, run.failed, run.skipped, run.gone) == (len(gone), 0, 0, 0)
         everything = keys_of([*self.old, *self.kept])
@@ -109,13 +109,13 @@ class Link:
             intended = {row.digest: row.intent_at for row in rows}
             audited = connection.execute(select(audit.c.digest).where(audit.c.outcome == "deleted")).scalars().all()
         assert sorted(audited) == sorted(planned)  # each of them once
-        asked = [(one.at, one.line.rpartition("/")[2]) for one in self.proxy.received("^DELETE")]
+        asked = [(request.at, request.line.rpartition("/")[2]) for request in self.proxy.received("^DELETE")]
         assert {digest for _, digest in asked} == planned
         assert all(intended[digest] <= at for at, digest in asked)
 
 
 def keys_of(pushed: list[Pushed]) -> frozenset[Key]:
-    return frozenset((one.repository, one.digest) for one in pushed)
+    return frozenset((manifest.repository, manifest.digest) for manifest in pushed)
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
     link.old.append(other)
     link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), times=5)
     run = link.swept()
-    assert [one["repository"] for one in run.unreadable] == ["shop/api"]
+    assert [repository["repository"] for repository in run.unreadable] == ["shop/api"]
     assert run.outcome == "partial"
     link.kept += link.old[:-1]
     link.whole(run, gone=[other])
@@ -282,4 +282,4 @@ def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     run = link.swept()
     link.kept += new
     link.whole(run)
-    assert [one["tags"] for one in run.raced_pushes] == [["old-0"]]
+    assert [push["tags"] for push in run.raced_pushes] == [["old-0"]]

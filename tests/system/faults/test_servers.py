@@ -128,8 +128,8 @@ def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator,
             scenario.breakpoints.release(point)
 
             def said(times: int) -> None:
-                told = "the store: database or disk is full"
-                until(lambda: scenario.log().count(told, before) >= times, timeout=SOON, what=f"{times} lines of it")
+                message = "the store: database or disk is full"
+                until(lambda: scenario.log().count(message, before) >= times, timeout=SOON, what=f"{times} lines of it")
 
             said(3)  # what was intended before the disk was full, is through
             asked = len(scenario.asked("DELETE"))

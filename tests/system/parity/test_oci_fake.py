@@ -54,13 +54,13 @@ def said(answer: WireResponse) -> dict[str, Any]:
     """What a client goes by: JSON as its document, and no length of what may be written in several ways."""
     headers = {name: answer.header(name) for name in COMPARED if answer.header(name)}
     kind = answer.header("Content-Type").partition(";")[0]
-    found: dict[str, Any] = {"status": answer.status, "type": kind if answer.body else ""}
+    seen: dict[str, Any] = {"status": answer.status, "type": kind if answer.body else ""}
     if kind in ("application/json", "") or answer.status not in (200, 206):
         headers.pop("Content-Length", None)
     body: Any = answer.body
     if kind == "application/json" and body:
         body = errors_without_prose(json.loads(body))
-    return found | headers | {"body": body}
+    return seen | headers | {"body": body}
 
 
 def errors_without_prose(document: Any) -> Any:
@@ -318,5 +318,5 @@ def test_refusals(option: dict[str, bool], switch: str) -> None:
         both = Both((server.url, fake.url), words | {"nowhere": NOWHERE})
         steps: list[Step] = [delete("{image}"), delete(NOWHERE), delete("v1"), get("{image}"), put("t", GOOD)]
         for method, path, options in steps:
-            real, found = both.ask(method, path.replace("/pushes/", "/shop/api/"), **options)
-            assert found == real, f"{method} {path}"
+            real, faked = both.ask(method, path.replace("/pushes/", "/shop/api/"), **options)
+            assert faked == real, f"{method} {path}"

@@ -218,13 +218,13 @@ def test_artifacts_of_all_sorts(simulator: Simulator, api: httpx.Client, switche
     try:
         simulator.switch(**switches)
         rows = simulator.artifacts()
-        found = [prints_back(api.get(f"{ARTIFACTS}/{row['id']}"), artifact_pb2.Artifact()) for row in rows]
+        documents = [prints_back(api.get(f"{ARTIFACTS}/{row['id']}"), artifact_pb2.Artifact()) for row in rows]
     finally:
         simulator.switch(**{name: usual[name] for name in switches})
-    assert [one.get("content", {}).get("docker", {}).get("manifestDigest", "") for one in found] == [
+    assert [document.get("content", {}).get("docker", {}).get("manifestDigest", "") for document in documents] == [
         row["digest"] for row in rows
     ]
-    arms = {arm for one in found for arm in one.get("content", {}).get("docker", {})}
+    arms = {arm for document in documents for arm in document.get("content", {}).get("docker", {})}
     assert arms == {"manifestDigest", "imageManifest", "manifestList"}
 
 

@@ -1,4 +1,4 @@
-"""Redis in somebody else's hands: forged, replayed and spoilt messages delete nothing that no stored plan lets go."""
+"""Forged, replayed and malformed messages in Redis delete nothing outside a stored plan."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import select
 
-from tests.support.celery_messages import QUEUES, in_base64, left, message, push, under_way
+from tests.support.celery_messages import QUEUES, in_base64, message, push, queued, unacknowledged
 from tests.support.cluster import Cluster, cluster
 from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
@@ -25,8 +25,8 @@ LIMITS = {"max_share": "100%", "max_images": 3}
 
 
 @dataclass
-class Stage:
-    """A store with a run of each kind whose images nobody may delete (any more), and the registry as it was left."""
+class Target:
+    """A registry and a store with a finished, a dry and a blocked run: no message may delete an image of them."""
 
     cluster: Cluster
     redis: "Redis[Any]"
@@ -35,50 +35,64 @@ class Stage:
     blocked: str
 
     def rows(self) -> dict[str, list[str]]:
-        """Everything in the store but signs of life, and what an honest look at the registry may add."""
-        found = {}
+        """Every value of the store by table, except heartbeats and the columns that a verification changes."""
+        tables = {}
         with self.cluster.harness.store.read() as connection:
             for table in metadata.sorted_tables:
                 if table.name not in ("heartbeat", "registry", "tally"):
                     columns = [column for column in table.columns if column.name not in HONEST]
                     rows = connection.execute(select(*columns).order_by(*table.primary_key.columns)).all()
-                    found[table.name] = [repr(value) for row in rows for value in row._mapping.items()]
-        return found
+                    tables[table.name] = [repr(value) for row in rows for value in row._mapping.items()]
+        return tables
 
-    def answered(self, words: str) -> None:
-        """Wait until the log of a worker, which somebody looks after, has these words."""
+    def wait_for_log(self, text: str) -> None:
+        """Wait until a worker has logged the text; workers that end are started again."""
 
-        def done() -> bool:
+        def is_logged() -> bool:
             self.cluster.restart_ended()
-            return words in self.cluster.log()
+            return text in self.cluster.log()
 
-        until(done, timeout=60, what=f"a worker that says {words!r}")
+        until(is_logged, timeout=60, what=f"{text!r} in the log of a worker")
+
+    def wait_for_restart(self, restarts: int) -> None:
+        """Wait until workers were started again more often than `restarts`."""
+
+        def is_restarted() -> bool:
+            self.cluster.restart_ended()
+            return len(self.cluster.restarted) > restarts
+
+        until(is_restarted, timeout=60, what="the end of a worker")
 
     def deletes(self) -> int:
         return len(self.cluster.harness.simulator.requests("DELETE"))
 
     def forget_messages(self) -> None:
-        """As whoever runs it would: `celery -A worker.app purge`, and what a worker held."""
+        """Empty the queues as `celery -A worker.app purge` does, and delete the unacknowledged messages."""
         self.redis.delete(*(f"{KEY_PREFIX}{name}" for name in (*QUEUES, "unacked", "unacked_index")))
 
     def drained(self) -> None:
-        """Wait until every message was answered for, by workers that somebody looks after."""
+        """Wait until workers have acknowledged every message; workers that end are started again."""
 
-        def done() -> bool:
+        def is_drained() -> bool:
             self.cluster.restart_ended()
-            return not left(self.redis) and not under_way(self.redis)
+            return not queued(self.redis) and not unacknowledged(self.redis)
 
-        until(done, timeout=60, what="an answer to every message")
-        until(done, what="the same again: between queue and worker a message is nowhere for a moment")
+        try:
+            until(is_drained, timeout=60, what="an acknowledgement of every message")
+            until(is_drained, what="an acknowledgement of a message that a worker had just taken from its queue")
+        except AssertionError as error:
+            error.add_note(f"queued: {queued(self.redis)}; unacknowledged: {unacknowledged(self.redis)}")
+            error.add_note(f"restarted: {self.cluster.restarted}; the log ends with: {self.cluster.log()[-3000:]}")
+            raise
 
 
 def changes(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, set[str]]:
-    """By table, the values that are not there in both."""
-    return {table: found for table, was in before.items() if (found := set(was) ^ set(after[table]))}
+    """By table, the values that only one of the two has."""
+    return {table: changed for table, was in before.items() if (changed := set(was) ^ set(after[table]))}
 
 
 @pytest.fixture(scope="module")
-def stage(running: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def target(running: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     running.reset()
     with cluster(running, tmp_path_factory.mktemp("hostile"), limits=LIMITS) as made:
         harness = made.harness
@@ -93,12 +107,12 @@ def stage(running: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         blocked, _ = harness.plan()
         assert harness.run(blocked).state == "blocked"
         made.start_worker()
-        yield Stage(made, Redis.from_url(made.redis.url), finished.id, dry.id, blocked)
+        yield Target(made, Redis.from_url(made.redis.url), finished.id, dry.id, blocked)
         assert running.state()["refused"] == []
 
 
 class Opener:
-    """What a pickle would run here."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,8 +165,8 @@ def signature(run: str) -> dict[str, Any]:
     return {"task": "gc.delete_batch", "args": [run, 1], "kwargs": {}, "options": {"queue": "gc.delete"}}
 
 
-def spoilt(run: str) -> list[str]:
-    """Messages of known tasks with everything else in them that Celery knows, and some that it does not."""
+def malformed(run: str) -> list[str]:
+    """Messages of known tasks with every other field of Celery's protocol, and with fields that it does not have."""
     batch = ("gc.delete_batch", [run, 1])
     linked = {"callbacks": [signature(run)], "errbacks": [signature(run)], "chain": [signature(run)] * 3}
     return [
@@ -174,28 +188,28 @@ def spoilt(run: str) -> list[str]:
         message("gc.delete_batch", [run, 1] + ["x" * 1000] * 1000),
         *(message(*batch, eta=eta) for eta in ("2001-01-01T00:00:00+00:00", "tomorrow")),
         message(*batch, task_id="x" * 1000),
-        # The older protocol, in which the body has everything.
+        # Celery's protocol 1: every field is in the body.
         message("", [], body=f'{{"task": "gc.delete_batch", "args": ["{run}", 1], "kwargs": {{}}, "id": "older"}}'),
         message("gc.sweep", ["production"], task_id="x" * 1000),
     ]
 
 
 @pytest.mark.parametrize("which", ["finished", "dry", "blocked"])
-def test_forged_messages_delete_nothing_and_change_no_row(stage: Stage, which: str) -> None:
-    run = getattr(stage, which)
-    before, deletes = stage.rows(), stage.deletes()
-    made = [message(task, fill(args, run)) for task, args in PLAIN] + spoilt(run)
-    for number, text in enumerate(made * 2):
-        push(stage.redis, named(text, f"{which}-{number}"), ("gc.control", "gc.delete")[number % 2])
-    stage.drained()
-    assert changes(before, stage.rows()) == {}
-    assert stage.deletes() == deletes
-    assert stage.cluster.restarted == []
-    assert "a task's id that is too long" in stage.cluster.log()
+def test_forged_messages_delete_nothing_and_change_no_row(target: Target, which: str) -> None:
+    run = getattr(target, which)
+    before, deletes = target.rows(), target.deletes()
+    messages = [message(task, fill(args, run)) for task, args in PLAIN] + malformed(run)
+    for number, text in enumerate(messages * 2):
+        push(target.redis, named(text, f"{which}-{number}"), ("gc.control", "gc.delete")[number % 2])
+    target.drained()
+    assert changes(before, target.rows()) == {}
+    assert target.deletes() == deletes
+    assert target.cluster.restarted == []
+    assert "a task's id that is too long" in target.cluster.log()
 
 
 def named(text: str, name: str) -> str:
-    """The message under a name of its own: Celery and Redis tell them apart by it."""
+    """The message with a delivery tag and a task id of its own, by which Celery and Redis tell messages apart."""
     envelope = json.loads(text)
     envelope["properties"]["delivery_tag"] = name
     if envelope["headers"].get("id") == "4f1c":
@@ -208,49 +222,53 @@ def fill(args: Any, run: str) -> Any:
     if isinstance(args, str):
         return args.replace("{run}", run)
     if isinstance(args, list):
-        return [fill(one, run) for one in args]
+        return [fill(item, run) for item in args]
     return {key: fill(value, run) for key, value in args.items()} if isinstance(args, dict) else args
 
 
-def test_a_replayed_message_opens_nothing(stage: Stage) -> None:
-    before = stage.rows()
+def test_a_replayed_message_opens_no_run(target: Target) -> None:
+    before = target.rows()
     for _ in range(5):
-        push(stage.redis, message("gc.sweep", ["production"], task_id="by-hand"))
-    stage.drained()
-    assert changes(before, stage.rows()) == {}
+        push(target.redis, message("gc.sweep", ["production"], task_id="by-hand"))
+    target.drained()
+    assert changes(before, target.rows()) == {}
 
 
-def test_a_pickle_is_never_opened(stage: Stage, tmp_path: Path) -> None:
-    before = stage.rows()
+def test_a_pickled_message_is_never_loaded(target: Target, tmp_path: Path) -> None:
+    before = target.rows()
     content = pickle.dumps(Opener(tmp_path / "opened"))
-    pickle.loads(content)  # noqa: S301 - that it would do something is what makes the test one
+    pickle.loads(content)  # noqa: S301 - shows that loading it would create the file
     (tmp_path / "opened").unlink()
     for kind in ("application/x-python-serialize", "application/pickle"):
-        push(stage.redis, message("gc.reconcile", [], content_type=kind, **in_base64(content)))
-    stage.drained()
+        push(target.redis, message("gc.reconcile", [], content_type=kind, **in_base64(content)))
+    target.drained()
     assert not (tmp_path / "opened").exists()
-    assert changes(before, stage.rows()) == {}
+    assert changes(before, target.rows()) == {}
 
 
-def test_what_is_for_another_day_holds_nobody_up(stage: Stage) -> None:
-    """Celery keeps it until then, as long as the worker lives."""
-    before = stage.rows()
+def test_messages_for_a_later_day_do_not_block_the_queue(target: Target) -> None:
+    """Celery keeps messages with an ETA in the worker until their time."""
+    before = target.rows()
     for number in range(30):
         push(
-            stage.redis, message("gc.delete_batch", [stage.blocked, 1], task_id=f"late-{number}", eta=FAR), "gc.delete"
+            target.redis,
+            message("gc.delete_batch", [target.blocked, 1], task_id=f"late-{number}", eta=FAR),
+            "gc.delete",
         )
-    push(stage.redis, message("gc.sweep", ["before that day"], task_id="before-that-day"))
-    stage.answered("there is no registry 'before that day'")
-    stage.forget_messages()
-    assert changes(before, stage.rows()) == {}
+    push(target.redis, message("gc.sweep", ["before that day"], task_id="before-that-day"))
+    target.wait_for_log("there is no registry 'before that day'")
+    target.forget_messages()
+    assert changes(before, target.rows()) == {}
 
 
-def test_a_broadcast_deletes_nothing(stage: Stage) -> None:
-    """Who can write to Redis can tell workers to stop, or to be slow. Whoever supervises them starts them again."""
-    caller = Celery("outside", broker=stage.cluster.redis.url, set_as_current=False)
+def test_control_commands_delete_nothing_and_the_supervisor_restarts_the_worker(target: Target) -> None:
+    """Anyone with write access to Redis can stop workers or slow them down; a supervisor starts them again."""
+    caller = Celery("outside", broker=target.cluster.redis.url, set_as_current=False)
     caller.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
     control: Any = caller.control
-    before, deletes = stage.rows(), stage.deletes()
+    before, deletes, restarts = target.rows(), target.deletes(), len(target.cluster.restarted)
+    push(target.redis, message("gc.sweep", ["before the commands"], task_id="before-the-commands"))
+    target.wait_for_log("there is no registry 'before the commands'")  # from now on the worker receives commands
     for command, arguments in [
         ("pool_restart", {"modules": ["os"], "reload": True}),
         ("rate_limit", {"task_name": "gc.delete_batch", "rate_limit": "1/h"}),
@@ -259,10 +277,11 @@ def test_a_broadcast_deletes_nothing(stage: Stage) -> None:
         ("shutdown", {}),
     ]:
         control.broadcast(command, arguments=arguments)
-    push(stage.redis, message("gc.sweep", ["after all"], task_id="after-all"))
-    stage.answered("there is no registry 'after all'")
-    assert changes(before, stage.rows()) == {}
-    assert stage.deletes() == deletes
+    target.wait_for_restart(restarts)
+    push(target.redis, message("gc.sweep", ["after all"], task_id="after-all"))
+    target.wait_for_log("there is no registry 'after all'")
+    assert changes(before, target.rows()) == {}
+    assert target.deletes() == deletes
 
 
 GARBAGE = ["not JSON", "{}", b"\xff\xfe\x00"]
@@ -274,35 +293,32 @@ ENDLESS = [
 ]
 
 
-def test_garbage_may_end_a_worker_and_never_more(stage: Stage) -> None:
-    """By Celery's design: what is no message at all ends a worker. It is gone then, and the next worker goes on."""
-    stage.drained()  # a worker that ends keeps the message that it has not answered for until Redis's time-out
-    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.restarted)
-    for text in GARBAGE:  # one by one: what a worker had fetched beside it comes back only after Redis's own time-out
-        push(stage.redis, text, "gc.delete")
-        stage.drained()
-    push(stage.redis, message("gc.sweep", ["still there"], task_id="still-there"))
-    stage.answered("there is no registry 'still there'")
-    assert 0 < len(stage.cluster.restarted) - ends <= len(GARBAGE)
-    assert changes(before, stage.rows()) == {}
-    assert stage.deletes() == deletes
+def test_a_message_that_is_not_json_ends_one_worker_at_most(target: Target) -> None:
+    """By Celery's design a worker takes such a message from the queue and ends; the next worker goes on."""
+    target.drained()  # Redis returns unacknowledged messages of an ended worker only after the visibility timeout
+    before, deletes, restarts = target.rows(), target.deletes(), len(target.cluster.restarted)
+    for text in GARBAGE:  # one by one, for the same reason
+        push(target.redis, text, "gc.delete")
+        target.drained()
+    push(target.redis, message("gc.sweep", ["still there"], task_id="still-there"))
+    target.wait_for_log("there is no registry 'still there'")
+    assert 0 < len(target.cluster.restarted) - restarts <= len(GARBAGE)
+    assert changes(before, target.rows()) == {}
+    assert target.deletes() == deletes
 
 
-@pytest.mark.parametrize("text", ENDLESS)
-def test_a_spoilt_message_of_a_task_may_end_workers_until_the_queue_is_emptied(stage: Stage, text: str) -> None:
-    """By Celery's design, too; docs/operations.md says what to do. Nothing is lost with the queue's messages."""
-    before, deletes, ends = stage.rows(), stage.deletes(), len(stage.cluster.restarted)
-    push(stage.redis, text, "gc.delete")
-
-    def ended() -> bool:
-        stage.cluster.restart_ended()
-        return len(stage.cluster.restarted) > ends
-
-    until(ended, timeout=60, what="the end of a worker")
-    stage.cluster.kill("worker")
-    stage.forget_messages()
-    stage.cluster.start_worker()
-    push(stage.redis, message("gc.sweep", [f"after {ends}"], task_id=f"after-{ends}"))
-    stage.answered(f"there is no registry 'after {ends}'")
-    assert changes(before, stage.rows()) == {}
-    assert stage.deletes() == deletes
+@pytest.mark.parametrize(
+    "text", ENDLESS, ids=["arguments are no list", "empty body", "binary content type", "ETA is a list"]
+)
+def test_a_malformed_task_message_may_end_workers_until_the_queue_is_emptied(target: Target, text: str) -> None:
+    """By Celery's design; docs/operations.md has the remedy. The messages of a queue can be deleted without a loss."""
+    before, deletes, restarts = target.rows(), target.deletes(), len(target.cluster.restarted)
+    push(target.redis, text, "gc.delete")
+    target.wait_for_restart(restarts)
+    target.cluster.kill("worker")
+    target.forget_messages()
+    target.cluster.start_worker()
+    push(target.redis, message("gc.sweep", [f"after {restarts}"], task_id=f"after-{restarts}"))
+    target.wait_for_log(f"there is no registry 'after {restarts}'")
+    assert changes(before, target.rows()) == {}
+    assert target.deletes() == deletes

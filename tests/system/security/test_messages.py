@@ -1,4 +1,4 @@
-"""What messages may do: a real worker, a real Redis, and everything that one could put into a queue."""
+"""Messages to a real worker through a real Redis: valid, invalid, repeated and unknown."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def runs_of(store):
         return connection.execute(select(run.c.trigger, run.c.task_id, run.c.state)).all()
 
 
-def test_junk_is_refused_and_logged_and_nothing_else_happens(sandbox, redis, store):
+def test_invalid_messages_are_refused_and_logged_without_another_effect(sandbox, redis, store):
     queue = Redis.from_url(redis.url)
     with sandbox.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1") as worker:
         worker.says("ready")
@@ -89,15 +89,15 @@ def test_junk_is_refused_and_logged_and_nothing_else_happens(sandbox, redis, sto
         until(lambda: len(worker.events(event="task_ended_early")) == len(UNKNOWN), what="unknown names")
         worker.says("unregistered task")
         assert runs_of(store) == []
-        # The worker is well: what is right is done, and by the same process.
+        # The same worker process carries out a valid message.
         queue.lpush(f"{KEY_PREFIX}gc.control", message("gc.sweep", ["production"], task_id="by-hand"))
         until(lambda: runs_of(store), what="a run")
-        until(lambda: queue.llen(f"{KEY_PREFIX}gc.scan") == 1, what="the bell of its scan")
+        until(lambda: queue.llen(f"{KEY_PREFIX}gc.scan") == 1, what="the task call of its scan")
         assert "Traceback" not in worker.log().split("unregistered task")[0]
         assert worker.stop() == 0
 
 
-def test_a_repeated_message_is_the_same_run(sandbox, redis, store):
+def test_a_repeated_message_opens_one_run(sandbox, redis, store):
     queue = Redis.from_url(redis.url)
     with sandbox.running(*OURS, "worker", "control") as worker:
         worker.says("ready")
@@ -109,7 +109,7 @@ def test_a_repeated_message_is_the_same_run(sandbox, redis, store):
         assert worker.stop() == 0
 
 
-def test_the_documented_call_opens_a_run(sandbox, store):
+def test_the_documented_celery_call_opens_a_run(sandbox, store):
     with sandbox.running(*OURS, "worker", "control") as worker:
         called = sandbox.run(*CELERY, "call", "gc.sweep", "--args", '["production"]')
         assert called.returncode == 0
@@ -118,14 +118,14 @@ def test_the_documented_call_opens_a_run(sandbox, store):
         assert worker.stop() == 0
 
 
-def test_two_beats_do_what_one_does(sandbox, redis, store):
-    """The last minute's run is due at once; every bell rings twice, the run is there once."""
+def test_two_beats_open_one_run(sandbox, redis, store):
+    """The last minute's run is due at once; each task call is published twice, and one run is opened."""
     sandbox.write(redis=redis.url, registries={"production": registry(schedule="* * * * *")})
     note_registries(store, load(), datetime.now(UTC) - timedelta(minutes=2))
     with (
         sandbox.running(*OURS, "worker", "control", log="worker") as worker,
-        sandbox.running(*CELERY, "beat", "-s", "one", "--pidfile=", log="one") as one,
-        sandbox.running(*CELERY, "beat", "-s", "two", "--pidfile=", log="two") as two,
+        sandbox.running(*CELERY, "beat", "-s", "one", "--pidfile=", log="one") as first,
+        sandbox.running(*CELERY, "beat", "-s", "two", "--pidfile=", log="two") as second,
     ):
         until(lambda: runs_of(store), what="the due run")
         beats = []
@@ -137,17 +137,17 @@ def test_two_beats_do_what_one_does(sandbox, redis, store):
                 beats.append(at)
             return len(beats) >= 6
 
-        until(beaten, what="six more bells of gc.reconcile")
+        until(beaten, what="six heartbeats of beat")
         assert [(trigger, state) for trigger, _, state in runs_of(store)] == [("schedule", "pending")]
-        assert one.stop() == two.stop() == worker.stop() == 0
+        assert first.stop() == second.stop() == worker.stop() == 0
 
 
-def test_a_schedule_counts_from_the_start_of_beat(sandbox, redis, store):
+def test_beat_notes_its_start_as_the_start_of_a_schedule(sandbox, redis, store):
     sandbox.write(
         redis=redis.url, registries={"production": registry(schedule="0 3 1 1 *")}, timing={"reconcile": "60s"}
     )
-    with sandbox.running(*OURS, "beat"):  # killed at the end: Celery may not hear a SIGTERM in the middle of starting
-        until(lambda: _line_since(store), what="the line, noted before any bell")
+    with sandbox.running(*OURS, "beat"):  # killed at the end: Celery ignores a SIGTERM while it starts
+        until(lambda: _line_since(store), what="the start of the schedule, before any task call")
 
 
 def _line_since(store):
@@ -155,17 +155,17 @@ def _line_since(store):
         return connection.execute(select(noted.c.cron_line_since).where(noted.c.cron_line == "0 3 1 1 * UTC")).scalar()
 
 
-def test_redis_away_ringing_gives_up_soon_and_says_so(sandbox, redis):
+def test_publishing_gives_up_soon_without_redis(sandbox, redis):
     redis.stop()
     imports = "from worker.runs.lifecycle import TaskCall\nfrom worker.tasks import publish\n"
     program = imports + "print(publish([TaskCall('gc.scan', ('r',))] * 9))"
-    rung = sandbox.run(sys.executable, "-c", program, timeout=20)
-    assert rung.stdout.splitlines()[-1] == "False"
-    assert "Traceback" not in rung.stderr
+    published = sandbox.run(sys.executable, "-c", program, timeout=20)
+    assert published.stdout.splitlines()[-1] == "False"
+    assert "Traceback" not in published.stderr
 
 
-def test_a_killed_pool_child_gives_its_message_back(sandbox, redis, store):
-    """The child dies while a task waits for a writer's lock; the task is carried out by the next child."""
+def test_the_message_of_a_killed_pool_child_is_carried_out_by_the_next(sandbox, redis, store):
+    """The child is killed while its task waits for the lock of another writer."""
     queue = Redis.from_url(redis.url)
     with sandbox.running(*OURS, "worker", "control", "--verbose") as worker:
         worker.says("ready")

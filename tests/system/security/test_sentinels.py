@@ -1,4 +1,4 @@
-"""One secret of each kind goes through a whole night and is found nowhere; the search finds what is told."""
+"""A deployment with a secret of each kind leaves none of them in logs, tables, Redis or responses after its runs."""
 
 import base64
 import json
@@ -14,7 +14,13 @@ import zstandard
 from tests.support.sentinels import Sentinels
 from tests.support.servers import PostgresServer, redis_server
 from tests.support.simulator.client import Simulator
-from tests.system.security.night import REFUSED_TOKEN, REGISTRIES, WEB_TOKEN, Night, whole_night
+from tests.system.security.deployment import (
+    REFUSED_TOKEN,
+    REGISTRIES,
+    WEB_TOKEN,
+    SecretsDeployment,
+    finished_deployment,
+)
 from worker.config.settings import load
 from worker.store.runs import newest
 
@@ -43,7 +49,7 @@ SECRET = "sEntinel/+ü\"'&%=\\-of-a-kind-that-nobody-else-would-ever-write-down-
         pytest.param(lambda secret: base64.urlsafe_b64encode(f"iam:{secret}".encode()).decode(), id="base64 for URLs"),
     ],
 )
-def test_the_search_finds_a_secret_that_was_told(written: Callable[[str], str]) -> None:
+def test_the_search_finds_a_secret_in_every_encoding(written: Callable[[str], str]) -> None:
     text = f"before {written(SECRET)} after".encode()
     sentinels = Sentinels({"planted": SECRET})
     assert sentinels.found_in({"log": text})
@@ -53,33 +59,38 @@ def test_the_search_finds_a_secret_that_was_told(written: Callable[[str], str]) 
 
 
 @pytest.fixture(scope="module")
-def night(
+def deployment(
     running: Simulator, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Night, dict[str, str]]]:
+) -> Iterator[tuple[SecretsDeployment, dict[str, str]]]:
     running.reset()
-    with redis_server() as redis, whole_night(tmp_path_factory.mktemp("night"), running, postgres, redis) as found:
-        yield found
+    with (
+        redis_server() as redis,
+        finished_deployment(tmp_path_factory.mktemp("night"), running, postgres, redis) as finished,
+    ):
+        yield finished
 
 
-def test_every_kind_of_run_was_there(night: tuple[Night, dict[str, str]]) -> None:
-    one, outcomes = night
+def test_the_runs_end_as_their_registries_demand(deployment: tuple[SecretsDeployment, dict[str, str]]) -> None:
+    finished, outcomes = deployment
     assert outcomes | {"key": "", "pod": "", "meta": "", "token": ""} == {
         **dict.fromkeys(REGISTRIES, ""),
         "stale": "failed",
         "refused": "failed",
     }
-    assert one.simulator.deleted_ids()
+    assert finished.simulator.deleted_ids()
     assert {"succeeded", "partial"} >= {outcomes[name] for name in ("key", "pod", "meta", "token")}
 
 
-def test_nothing_of_a_secret_is_left_by_a_night(night: tuple[Night, dict[str, str]]) -> None:
-    one, _ = night
-    store = one.store()
+def test_no_secret_is_left_in_logs_tables_redis_or_responses(
+    deployment: tuple[SecretsDeployment, dict[str, str]],
+) -> None:
+    finished, _ = deployment
+    store = finished.store()
     for path in ("/", "/metrics", "/healthz", "/nothing", f"/metrics?token={WEB_TOKEN}"):
-        one.ask("GET", path)
+        finished.ask("GET", path)
     for path in ("/api/registries/nowhere/runs", "/api/runs/none/abort", f"/api/pause?token={WEB_TOKEN}"):
-        one.ask("POST", path, WEB_TOKEN)
-    one.ask("POST", "/api/pause", REFUSED_TOKEN)
+        finished.ask("POST", path, WEB_TOKEN)
+    finished.ask("POST", "/api/pause", REFUSED_TOKEN)
     for words in (
         ["check", "--online", "--verbose"],
         ["plan", "key", "--verbose"],
@@ -89,16 +100,16 @@ def test_nothing_of_a_secret_is_left_by_a_night(night: tuple[Night, dict[str, st
         ["audit", "--format", "ndjson"],
         ["sweep", "key", "--dry-run", "--verbose"],
     ):
-        one.command(*words)
+        finished.command(*words)
     with store.read() as connection:
-        runs = [found.id for found in newest(connection, registry=None, limit=20)]
+        runs = [row.id for row in newest(connection, registry=None, limit=20)]
     for run_id in runs[-1:]:
-        one.command("show", run_id, "--format", "json")
-    places = {**one.outputs, **one.left_behind(), **one.tables(store), **one.in_redis()}
+        finished.command("show", run_id, "--format", "json")
+    places = {**finished.outputs, **finished.left_behind(), **finished.tables(store), **finished.in_redis()}
     store.dispose()
     assert b"Permission denied for ***" in b"".join(places.values()), "no message repeated a token"
     assert len(places) > 50
-    sentinels = one.sentinels()
+    sentinels = finished.sentinels()
     assert sentinels.found_in({"planted": WEB_TOKEN.encode()})
     assert sentinels.found_in(places) == []
 
@@ -115,7 +126,7 @@ logs.configure(verbose=True)
 settings = load()
 token = settings.web.token.read()
 url, store = settings.redis_url(), settings.store
-keys = [repr(one) for one in settings.registries.values()]
+keys = [repr(registry) for registry in settings.registries.values()]
 for registry in settings.registries.values():
     opened = open_registry(registry)
     try:
@@ -128,20 +139,22 @@ raise RuntimeError(f"{settings!r} {settings} {settings.web.token!r}")
 """
 
 
-def test_a_crash_with_every_secret_at_hand_tells_none(night: tuple[Night, dict[str, str]]) -> None:
-    """Neither by a log, nor by Python's own traceback of what nobody caught."""
-    one, _ = night
+def test_a_crash_logs_none_of_the_secrets_at_hand(deployment: tuple[SecretsDeployment, dict[str, str]]) -> None:
+    """Neither the log nor Python's own traceback of an uncaught error has a secret."""
+    finished, _ = deployment
     command = [sys.executable, "-c", CRASH]
-    done = subprocess.run(command, cwd=one.folder, env=one.environ, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=finished.folder, env=finished.environ, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert b"RuntimeError: Settings(" in done.stderr
     assert done.stderr.count(b"crashed: ") >= len(REGISTRIES) - 1
-    assert one.sentinels().found_in({"standard error": done.stderr, "standard output": done.stdout}) == []
+    assert finished.sentinels().found_in({"standard error": done.stderr, "standard output": done.stdout}) == []
 
 
-def test_no_repr_of_settings_shows_a_secret(night: tuple[Night, dict[str, str]]) -> None:
-    one, _ = night
-    settings = load(one.folder / "registry-gc.yaml", environ=one.environ)
+def test_no_repr_of_settings_shows_a_secret(deployment: tuple[SecretsDeployment, dict[str, str]]) -> None:
+    finished, _ = deployment
+    settings = load(finished.folder / "registry-gc.yaml", environ=finished.environ)
     shown = {
         "repr": repr(settings),
         "str": str(settings),
@@ -149,4 +162,4 @@ def test_no_repr_of_settings_shows_a_secret(night: tuple[Night, dict[str, str]])
         "formatted": f"{settings!s:>10} {settings.registries!r} {settings.notify!r} {settings.web!r}",
     }
     assert all("Secret(file=" in text for text in shown.values())
-    assert one.sentinels().found_in({name: text.encode() for name, text in shown.items()}) == []
+    assert finished.sentinels().found_in({name: text.encode() for name, text in shown.items()}) == []

@@ -1,4 +1,4 @@
-"""A whole night of real processes that know a secret of every kind, and everything that they left behind."""
+"""A deployment of real processes that know a secret of every kind, and every text that they leave behind."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from worker.config.settings import load
 from worker.store import Store, open_store
 from worker.store.tables import metadata, run
 
-ODD = "/+ü\"'&%="  # letters that look otherwise in every form of writing
+ODD = "/+ü\"'&%="  # characters that every encoding writes differently
 PASSWORDS = {
     "redis password": f"rEdis-{ODD}-s3sam3",
     "store password": f"sTore-{ODD}-s3sam3",
@@ -42,22 +42,22 @@ STALE_TOKEN = "t1.sTale-token-that-nobody-has-renewed-for-a-week"
 REGISTRIES = ("key", "pod", "meta", "token", "stale", "refused")
 
 
-class Night:
-    """Four ways to sign in, a stale token, and evidence that is refused; every run ends one way or another."""
+class SecretsDeployment:
+    """Six registries: four ways to sign in, a stale token, and evidence that is refused."""
 
     def __init__(self, folder: Path, simulator: Simulator, postgres: PostgresServer, redis: RedisServer) -> None:
         self.folder, self.simulator = folder, simulator
-        self.keep = folder / "secrets"  # where secrets lie, and may lie
-        self.keep.mkdir()
+        self.secrets = folder / "secrets"  # the only folder that may hold secrets
+        self.secrets.mkdir()
         self.postgres, self.redis = postgres, redis
         self.outputs: dict[str, bytes] = {}
         self.port = free_port()
         self.key = simulator.service_account_key()
 
     def secret(self, name: str, text: str) -> dict[str, str]:
-        """A secret as the configuration names it."""
-        (self.keep / name).write_text(text)
-        return {"file": str(self.keep / name)}
+        """Write a secret to its file; the configuration's reference to it."""
+        (self.secrets / name).write_text(text)
+        return {"file": str(self.secrets / name)}
 
     @property
     def environ(self) -> dict[str, str]:
@@ -111,19 +111,19 @@ class Night:
         }
 
     def fill(self) -> None:
-        """Images to delete, and answers that repeat what they were asked with."""
+        """Push images to delete, and let the registry repeat tokens in its responses."""
         for name in REGISTRIES:
             registry_id = f"crp{name}{'0' * (17 - len(name))}"
             self.simulator.add_registry(registry_id, name)
             for number in range(3):
                 self.simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * 86_400, registry=registry_id)
-        said = f"Permission denied for {self.simulator.token}"
-        self.simulator.fault("error", method="DELETE", times=2, code=7, message=said)
-        self.simulator.fault("error", path="repositoryName=crptoken", times=1, code=13, message=said)
+        leaking = f"Permission denied for {self.simulator.token}"
+        self.simulator.fault("error", method="DELETE", times=2, code=7, message=leaking)
+        self.simulator.fault("error", path="repositoryName=crptoken", times=1, code=13, message=leaking)
 
     @contextmanager
     def processes(self) -> Iterator[None]:
-        """Worker, beat and web, as talkative as they can be."""
+        """Run worker, beat and web with --verbose."""
         with ExitStack() as stack:
             for name in ("worker", "beat", "web"):
                 log = stack.enter_context((self.folder / f"{name}.log").open("wb"))
@@ -136,7 +136,7 @@ class Night:
             yield
 
     def ask(self, method: str, path: str, token: str = "") -> int:
-        """Ask the web; what it answers is kept."""
+        """Send a request to the web; its response is recorded in `outputs`."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
@@ -153,7 +153,7 @@ class Night:
             return False
 
     def command(self, *words: str, **environ: str) -> int:
-        """Call registry-gc; what it says is kept."""
+        """Call registry-gc; its output is recorded in `outputs`."""
         done = subprocess.run(
             [sys.executable, "-m", "worker.cli", *words],
             cwd=self.folder,
@@ -167,23 +167,25 @@ class Night:
 
     def tables(self, store: Store) -> dict[str, bytes]:
         """Every value of every table."""
-        found = {}
+        texts = {}
         with store.read() as connection:
             for table in metadata.sorted_tables:
                 values = [value for row in connection.execute(select(table)).all() for value in row]
-                bare = [bytes(one) if isinstance(one, bytes | memoryview) else str(one).encode() for one in values]
-                found[f"table {table.name}"] = b"\n".join(bare)
-        return found
+                bare = [
+                    bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode() for value in values
+                ]
+                texts[f"table {table.name}"] = b"\n".join(bare)
+        return texts
 
     def in_redis(self) -> dict[str, bytes]:
         """Every key and value, and every command that ever changed one."""
         client = Redis.from_url(self.redis.url, password=PASSWORDS["redis password"])
-        found = {}
+        texts = {}
         for key in client.scan_iter():
-            found[f"Redis {key!r}"] = (client.dump(key) or b"") + repr(_value(client, key)).encode()
+            texts[f"Redis {key!r}"] = (client.dump(key) or b"") + repr(_value(client, key)).encode()
         written = [path for path in self.redis.folder.rglob("*") if path.is_file()]
         assert any(b"gc.scan" in path.read_bytes() for path in written), "Redis wrote nothing down"
-        return found | {f"Redis's file {path.name}": path.read_bytes() for path in written}
+        return texts | {f"Redis's file {path.name}": path.read_bytes() for path in written}
 
     def sentinels(self) -> Sentinels:
         tokens = {f"token {number}": token for number, token in enumerate(self.simulator.tokens())}
@@ -200,18 +202,18 @@ class Night:
         return Sentinels(PASSWORDS | tokens | lines | others)
 
     def ended(self, store: Store) -> dict[str, str]:
-        """By registry, how its run ended; empty until all have."""
+        """Registry -> the outcome of its run; empty until every run is finished."""
         with store.read() as connection:
-            found = connection.execute(select(run.c.registry, run.c.state, run.c.outcome)).all()
-        over = len(found) == len(REGISTRIES) and all(one.state == "finished" for one in found)
-        return {one.registry: one.outcome for one in found} if over else {}
+            rows = connection.execute(select(run.c.registry, run.c.state, run.c.outcome)).all()
+        finished = len(rows) == len(REGISTRIES) and all(row.state == "finished" for row in rows)
+        return {row.registry: row.outcome for row in rows} if finished else {}
 
     def store(self) -> Store:
         return open_store(load(self.folder / "registry-gc.yaml", environ=self.environ).store)
 
     def left_behind(self) -> Mapping[str, bytes]:
-        """Logs, and whatever else lies in the folder, secrets aside."""
-        return {f"file {name}": content for name, content in files_below(self.folder, [self.keep]).items()}
+        """Logs and every other file of the folder, except the secrets."""
+        return {f"file {name}": content for name, content in files_below(self.folder, [self.secrets]).items()}
 
 
 def _value(client: "Redis[Any]", key: Any) -> Any:
@@ -227,7 +229,7 @@ def _value(client: "Redis[Any]", key: Any) -> Any:
 
 @contextmanager
 def evidence_server() -> Iterator[str]:
-    """Serves a list of what is in use for one token; repeats any other in its answer, as no service should."""
+    """Serve a list of images in use for one token; repeat any other token in the response, as no service should."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -256,22 +258,24 @@ def evidence_server() -> Iterator[str]:
 
 
 @contextmanager
-def whole_night(
+def finished_deployment(
     folder: Path, simulator: Simulator, postgres: PostgresServer, redis: RedisServer
-) -> Iterator[tuple[Night, dict[str, str]]]:
-    """The night, over, with every process still there; and how each run ended."""
+) -> Iterator[tuple[SecretsDeployment, dict[str, str]]]:
+    """The deployment with every run finished and every process running, and the outcomes by registry."""
     Redis.from_url(redis.url).config_set("requirepass", PASSWORDS["redis password"])
-    night = Night(folder, simulator, postgres, redis)
-    night.fill()
+    deployment = SecretsDeployment(folder, simulator, postgres, redis)
+    deployment.fill()
     with evidence_server() as evidence, Webhook().listening() as hook:
-        written = night.document(evidence, hook.url)
+        written = deployment.document(evidence, hook.url)
         (folder / "registry-gc.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
-        with night.processes():
-            until(night.listening, what="the web")
+        with deployment.processes():
+            until(deployment.listening, what="the web")
             for name in REGISTRIES:
-                assert night.ask("POST", f"/api/registries/{name}/runs", WEB_TOKEN) == 202
-            store = night.store()
-            outcomes = until(lambda: night.ended(store), timeout=90, what="the end of every run", every=0.2)
-            until(lambda: len(hook.received) >= len(REGISTRIES), timeout=30, what="word of every run", every=0.2)
+                assert deployment.ask("POST", f"/api/registries/{name}/runs", WEB_TOKEN) == 202
+            store = deployment.store()
+            outcomes = until(lambda: deployment.ended(store), timeout=90, what="the end of every run", every=0.2)
+            until(
+                lambda: len(hook.received) >= len(REGISTRIES), timeout=30, what="a notification of every run", every=0.2
+            )
             store.dispose()
-            yield night, outcomes
+            yield deployment, outcomes

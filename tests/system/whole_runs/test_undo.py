@@ -31,10 +31,10 @@ def test_before_the_collector_everything_comes_back(tmp_path):
         harness = Harness(real_runs.served(registry), tmp_path, rules=real_runs.RULES, rate=FAST)
         run = harness.sweep()
         assert run.deleted == len(real_runs.expected_deletions(contents, real_runs.SELECTED_TAGS)) > 0
-        found = restore(harness, run.id)
+        restored = restore(harness, run.id)
         harness.store.dispose()
-        assert {one.answer for one in found.values()} == {"whole"}
-        assert len(found) == run.deleted
+        assert {image.answer for image in restored.values()} == {"whole"}
+        assert len(restored) == run.deleted
         assert [pusher.tags(repository) for repository in repositories] == tags
         assert real_runs.collected(registry, contents) == {}
         real_runs.pull_all(registry, contents.images)
@@ -58,20 +58,20 @@ def test_after_the_collector_what_is_lost_is_named(registry, pusher, harness, ow
     run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 3)
     assert registry.collect().returncode == 0
-    found = restore(harness, run.id)
-    assert "whole" not in {found[own.digest].answer, found[index.digest].answer}
+    restored = restore(harness, run.id)
+    assert "whole" not in {restored[own.digest].answer, restored[index.digest].answer}
     assert not pusher.exists("shop/api", own.digest)
-    assert found[shared.digest].answer == ("lost" if registry.cached else "whole")
-    assert ("restart the registry" in found[shared.digest].message) is registry.cached
-    for answer in found.values():
+    assert restored[shared.digest].answer == ("lost" if registry.cached else "whole")
+    assert ("restart the registry" in restored[shared.digest].message) is registry.cached
+    for answer in restored.values():
         assert (answer.answer == "whole") is is_whole(registry, answer.digest)
 
     registry.restart()
-    found = restore(harness, run.id)
+    restored = restore(harness, run.id)
     lost = {own.config.digest, own.layers[1].digest}
-    assert (found[own.digest].answer, set(found[own.digest].missing)) == ("lost", lost)
-    assert (found[index.digest].answer, found[index.digest].missing) == ("lost", (own.digest,))
-    assert (found[shared.digest].answer, found[shared.digest].tags) == ("whole", ("old-shared",))
+    assert (restored[own.digest].answer, set(restored[own.digest].missing)) == ("lost", lost)
+    assert (restored[index.digest].answer, restored[index.digest].missing) == ("lost", (own.digest,))
+    assert (restored[shared.digest].answer, restored[shared.digest].tags) == ("whole", ("old-shared",))
     assert pusher.pull_whole("shop/api", "old-shared")
     assert set(pusher.tags("shop/api")) == {"old-shared", "v1"}
 
@@ -95,16 +95,16 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
         for blob in image.blobs:
             pusher.wire.expect(200, "GET", f"/v2/shop/api/blobs/{blob.digest}")
         assert registry.collect().returncode == 0
-        found = restore(harness, run.id)[image.digest]
+        restored = restore(harness, run.id)[image.digest]
         harness.store.dispose()
-        assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in image.blobs})
+        assert (restored.answer, set(restored.missing)) == ("lost", {blob.digest for blob in image.blobs})
 
 
 def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, harness, own_shared_and_index):
     own, _, _ = own_shared_and_index
     run = harness.sweep()
     new = pusher.image("shop/api", "old-own", layers=[b"pushed since"])
-    found = restore(harness, run.id)[own.digest]
-    assert ([(left.tag, left.digest) for left in found.left], found.tags) == ([("old-own", new.digest)], ())
+    restored = restore(harness, run.id)[own.digest]
+    assert ([(left.tag, left.digest) for left in restored.left], restored.tags) == ([("old-own", new.digest)], ())
     assert pusher.tags("shop/api")["old-own"] == new.digest
     assert pusher.pull_whole("shop/api", own.digest)

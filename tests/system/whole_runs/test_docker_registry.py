@@ -31,8 +31,8 @@ def make_harness(tmp_path):
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_delete_untagged_breaks_indexes_that_are_kept():
     """The server's own doing, up to 2.8.3, whoever deletes: never run it with that option beside us."""
     with DockerRegistry() as registry:
         contents = fill(registry, repositories=["shop/api"], untagged=False, by_skopeo=False)
-        indexes = [key for key, one in contents.images.items() if one.media_type == INDEX and one.tags]
+        indexes = [key for key, manifest in contents.images.items() if manifest.media_type == INDEX and manifest.tags]
         real_runs.pull_all(registry, indexes)
         assert registry.collect(delete_untagged=True).returncode == 0
         pusher = Pusher(registry.url)
@@ -95,7 +95,7 @@ def push_old(registry, number=3, **sign_in):
 
 
 def keys_of(pushed):
-    return frozenset((one.repository, one.digest) for one in pushed)
+    return frozenset((manifest.repository, manifest.digest) for manifest in pushed)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,10 @@ def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
         run = made.run(run_id)
         assert (run.outcome, run.deleted, run.failed) == ("succeeded", 20, 0)
         assert real_runs.still_present(registry, keys_of(pushed), **sign_in) == frozenset()
-        scopes = [scope for one in tokens.asked for scope in one.scopes]
+        scopes = [scope for request in tokens.asked for scope in request.scopes]
         assert set(scopes) == {"registry:catalog:*", "repository:shop/api:pull", "repository:shop/api:delete"}
-        assert max(len(one.scopes) for one in tokens.asked) == 1
-        assert {scope for one in tokens.asked[:before] for scope in one.scopes} == set(scopes) - {
+        assert max(len(request.scopes) for request in tokens.asked) == 1
+        assert {scope for request in tokens.asked[:before] for scope in request.scopes} == set(scopes) - {
             "repository:shop/api:delete"
         }
         assert scopes.count("repository:shop/api:delete") > 1
@@ -175,7 +175,7 @@ def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
         assert KINDS["oci"].to_delete in (run.message or "")
         assert {cause for state, cause in made.outcomes(run.id).values() if state == "failed"} == {"permission_denied"}
         assert real_runs.still_present(registry, keys_of(pushed), **sign_in) == keys_of(pushed)
-        refused = [one for one in tokens.asked if one.scopes == ("repository:shop/api:delete",)]
+        refused = [request for request in tokens.asked if request.scopes == ("repository:shop/api:delete",)]
         assert 0 < len(refused) <= 12, "a refusal is not asked about again and again"
 
 
@@ -185,7 +185,7 @@ def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(m
         assert (run.outcome, tokens.asked) == ("failed", [])
         assert f"token_hosts: ['{tokens.host}']" in (run.message or "")
         run = make_harness(registry, entry=secret(tmp_path, "right", token_hosts=[tokens.host])).sweep()
-        assert (run.outcome, {one.status for one in tokens.asked}) == ("succeeded", {200})
+        assert (run.outcome, {request.status for request in tokens.asked}) == ("succeeded", {200})
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["before the repository is looked at again", "after it"])
