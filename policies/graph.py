@@ -1,7 +1,7 @@
-"""Who needs whom within a repository: the children of indexes, the subjects of signatures.
+"""Which images of a repository need which others: the children of indexes, the subjects of signatures.
 
-`arrange` also makes a repository canonical: rows of one digest become one image, and images are sorted newest first, so
-that no order in which a registry happens to list them can change a plan.
+`GraphBuilder` also makes a repository canonical: rows with the same digest become one image, and images are sorted
+newest first, so the order in which a registry lists them cannot change a plan.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from policies.blobs import Blobs, DigestRows, blobs_of, digest_rows_and_odd
 from policies.conditions import ConditionContext, Sighting
-from policies.image import Blob, Image, Repository
+from policies.image import Image, Repository
 from policies.push_times import PushTimeTrust
 from policies.scan_history import NO_HISTORY, RepositoryHistory
 from policies.subjects import fallback_list, subjects_of
@@ -28,37 +28,35 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Graph:
-    """One repository, each digest once, newest first, with what its images are to each other."""
+    """The images of one repository, each digest once, newest first, with their owners, children and subjects."""
 
     path: str
     images: tuple[Image, ...]
     blobs: Blobs = field(default_factory=Blobs, repr=False)
     owners: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> indexes and subjects here, sorted
-    children: frozenset[str] = frozenset()  # digests that an index here lists
-    referrers: frozenset[str] = frozenset()  # digests whose subject is here
-    missing_subjects: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # digest -> subjects that are not here
+    children: frozenset[str] = frozenset()  # digests that an index of this repository lists
+    referrers: frozenset[str] = frozenset()  # digests whose subject is in this repository
+    missing_subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # digest -> subjects outside of it
     unreadable: tuple[str, ...] = ()  # digests of images whose manifest could not be read, sorted
     by_digest: Mapping[str, Image] = field(default_factory=dict)  # filled where there is an index
-    suspicion: str = ""  # why push times are not believed
-    suspicious: frozenset[str] = frozenset()  # digests of the images whose push time was taken away for that
+    suspicion: str = ""  # why push times are not trusted
+    suspicious: frozenset[str] = frozenset()  # digests of images that lost their push time because of it
 
     @cached_property
     def digests(self) -> tuple[DigestRows, tuple[str, ...]]:
-        """Those of the images in their order, and which of them are of no usual kind."""
+        """The digests of the images as rows, in their order, and the digests that are not sha256."""
         return digest_rows_and_odd([image.digest for image in self.images])
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """What has owners, each after all of its owners; left out: what owns itself in a circle, and what such owns."""
+        """The owned digests, each after all of its owners. Leaves out circles of owners, and all that these own."""
         waiting = {digest: sum(owner in self.owners for owner in owners) for digest, owners in self.owners.items()}
         owned: dict[str, list[str]] = {}
         for digest, owners in self.owners.items():
             for owner in owners:
                 owned.setdefault(owner, []).append(digest)
-        order = [digest for digest, left in waiting.items() if not left]
-        for digest in order:  # grows while it is read
+        order = [digest for digest, count in waiting.items() if not count]
+        for digest in order:  # grows during the loop
             for other in owned.get(digest, ()):
                 waiting[other] -= 1
                 if not waiting[other]:
@@ -66,19 +64,21 @@ class Graph:
         return tuple(order)
 
     def first_unreadable(self, ignored: Container[str] = ()) -> str | None:
-        """The first unreadable image that may list anything here; None: all could be read, or are to be ignored."""
+        """The first unreadable index that is not ignored: it may list any image. None if there is no such index."""
         return next((digest for digest in self.unreadable if digest not in ignored), None)
 
     def follows_owners(self, digest: str) -> bool:
-        """Whether it goes with its owners though no rule selects it: an untagged child, or a referrer."""
+        """Whether an image is deleted with its owners although no rule selects it: an untagged child, or a referrer."""
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
 
     def with_push_times(self, times: PushTimeTrust) -> "Graph":
-        """The same in the same order, without the push times that are not believed."""
+        """The graph without the push times that are not trusted. The order of the images is the same."""
         if times.all_trusted:
             return self
-        images = tuple([_untimed(image) if _is_before(image, times.after) else image for image in self.images])
+        images = tuple(
+            [replace(image, created_at=None) if _is_before(image, times.after) else image for image in self.images]
+        )
         return dataclasses.replace(
             self,
             images=images,
@@ -87,51 +87,52 @@ class Graph:
             suspicious=frozenset(image.digest for image in self.images if _is_before(image, times.after)),
         )
 
-    def context(self, now: datetime, seen: RepositoryHistory = NO_HISTORY) -> ConditionContext:
-        """What its images are seen against. `seen`: what earlier scans have seen of this repository."""
-        known: dict[str, int | None] = {}
+    def context(self, now: datetime, history: RepositoryHistory = NO_HISTORY) -> ConditionContext:
+        """The context in which conditions evaluate the images of this repository."""
+        sizes: dict[str, int | None] = {}
 
         def size(index: Image) -> int | None:
-            if index.digest not in known:
-                known[index.digest] = self._index_size(index)
-            return known[index.digest]
+            if index.digest not in sizes:
+                sizes[index.digest] = self._index_size(index)
+            return sizes[index.digest]
 
-        return ConditionContext(now, size, sightings(seen, self.images), self.suspicion, self.suspicious)
+        return ConditionContext(now, size, sightings(history, self.images), self.suspicion, self.suspicious)
 
     def _index_size(self, index: Image) -> int | None:
-        """Bytes of an index's own blobs and of all that it lists, however deep, each once; None: not all is known."""
-        named: set[int] = set()
-        other = 0  # bytes of images that told their size, but no blobs
-        seen = {index.digest}
-        todo = [index]
-        while todo:
-            image = todo.pop()
+        """Bytes of the blobs of an index and of its children, however deep, each once; None if a size is unknown."""
+        numbers: set[int] = set()
+        other = 0  # bytes of images with a known size but without blobs
+        queued = {index.digest}
+        queue = [index]
+        while queue:
+            image = queue.pop()
             if image.children is None or (image.children is UNSET and image.compressed_size is None):
                 return None
             own = self.blobs.of(image)
-            named |= own
+            numbers |= own
             if not own and image.children is UNSET:
                 other += image.compressed_size or 0
             for child in image.children or ():
                 if child not in self.by_digest:
                     return None
-                if child not in seen:
-                    seen.add(child)
-                    todo.append(self.by_digest[child])
+                if child not in queued:
+                    queued.add(child)
+                    queue.append(self.by_digest[child])
         sizes = self.blobs.sizes
-        return sum(int(sizes[number]) for number in named) + other
+        return sum(int(sizes[number]) for number in numbers) + other
 
-    def rankable(self, foreign: frozenset[str]) -> tuple[Image, ...]:
-        """Newest first, what is neither a child nor a referrer whose subject is here or (`foreign`) elsewhere."""
-        away = {digest for digest, named in self.missing_subjects.items() if not foreign.isdisjoint(named)}
-        apart = away.union(self.owners)
-        return tuple([image for image in self.images if image.digest not in apart]) if apart else self.images
+    def rankable(self, foreign_subjects: frozenset[str]) -> tuple[Image, ...]:
+        """The images that a count may rank: no children, and no referrers with a subject in any repository."""
+        missing = self.missing_subjects.items()
+        referrers = {digest for digest, subjects in missing if not foreign_subjects.isdisjoint(subjects)}
+        unranked = referrers.union(self.owners)
+        return tuple([image for image in self.images if image.digest not in unranked]) if unranked else self.images
 
 
 class GraphBuilder:
-    """Takes in the rows of one repository, some at a time; their blobs are counted at once and not asked for again.
+    """Builds the graph of one repository from batches of rows, and counts the blobs of each batch.
 
-    `keep_blobs` False: the images are without them afterwards, which are most of an image's memory.
+    `keep_blobs` False: the builder drops the blobs from the images, which are most of an image's memory.
     """
 
     def __init__(self, path: str, *, keep_blobs: bool = True) -> None:
@@ -145,20 +146,22 @@ class GraphBuilder:
         self._rows += rows if self._keep_blobs else [replace(row, config=None, layers=()) for row in rows]
 
     def graph(self) -> Graph:
-        """What the images are to each other. The order of their rows makes no difference."""
+        """The graph of all rows. Their order makes no difference."""
         images = _newest_first(merge_rows(self._rows))
         indexes = [image for image in images if image.children is not UNSET]
-        perhaps = [
-            one for one in images if isinstance(one.subject, str) or (one.tags and one.tags[0].startswith("sha256-"))
+        candidates = [
+            image
+            for image in images
+            if isinstance(image.subject, str) or (image.tags and image.tags[0].startswith("sha256-"))
         ]
-        subjects = {image.digest: found for image in perhaps if (found := subjects_of(image))}
+        subjects = {image.digest: named for image in candidates if (named := subjects_of(image))}
         if not indexes and not subjects:
             return Graph(self._path, tuple(images), self._blobs)
-        return _tied(self._path, tuple(images), self._blobs, indexes, subjects)
+        return _linked(self._path, tuple(images), self._blobs, indexes, subjects)
 
 
 def _newest_first(rows: Sequence[Image]) -> list[Image]:
-    """Then by digest; those of which the time is unknown come last."""
+    """Newest first, then by digest; images without a push time come last."""
     if not all(map(_TIME, rows)):
         return sorted(sorted(rows, key=_DIGEST), key=lambda row: row.created_at or _LONG_AGO, reverse=True)
     newest = sorted(rows, key=_TIME, reverse=True)
@@ -170,38 +173,34 @@ def _is_before(image: Image, instant: datetime) -> bool:
     return image.created_at is not None and image.created_at < instant
 
 
-def _untimed(image: Image) -> Image:
-    return replace(image, created_at=None)
-
-
-def sightings(seen: RepositoryHistory, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:
-    """What complete scans have seen of each untagged image; looked up for all of them when it is first asked."""
-    found: dict[str, Sighting] | None = None if len(seen) else {}
+def sightings(history: RepositoryHistory, images: Sequence[Image]) -> Callable[[Image], Sighting | None]:
+    """Returns the sighting of an untagged image; the first call looks up the sightings of all of them."""
+    by_digest: dict[str, Sighting] | None = None if len(history) else {}
 
     def sighting(image: Image) -> Sighting | None:
-        nonlocal found
-        if found is None:
-            known = seen.lookup([one.digest for one in images if not one.tags])
-            found = {digest: Sighting(None if one.tags else one.since) for digest, one in known.items()}
-        return found.get(image.digest)
+        nonlocal by_digest
+        if by_digest is None:
+            known = history.lookup([image.digest for image in images if not image.tags])
+            by_digest = {digest: Sighting(None if row.tags else row.since) for digest, row in known.items()}
+        return by_digest.get(image.digest)
 
     return sighting
 
 
 def build_graph(repository: Repository) -> Graph:
-    """What a repository's images are to each other."""
+    """The graph of a repository."""
     builder = GraphBuilder(repository.path)
     builder.add(repository.images)
     return builder.graph()
 
 
-def _tied(
+def _linked(
     path: str, images: tuple[Image, ...], blobs: Blobs, indexes: list[Image], subjects: dict[str, tuple[str, ...]]
 ) -> Graph:
     by_digest = {image.digest: image for image in images}
     owners: dict[str, set[str]] = {}
     children = set[str]()
-    perhaps: dict[str, str] = {}  # an index that may be a list of referrers -> of what
+    possible_lists: dict[str, str] = {}  # an index that may be a list of referrers -> their subject
     for index in indexes:
         here = [child for child in index.children or () if child in by_digest]
         listed = fallback_list(index, by_digest) if index.tags else None
@@ -211,8 +210,8 @@ def _tied(
         else:
             children.update(here)
         if listed is not None and not listed.certain:
-            perhaps[index.digest] = listed.subject
-        for child in here:  # a list is deleted before what it lists, as every index is
+            possible_lists[index.digest] = listed.subject
+        for child in here:  # a list of referrers, too, is deleted before its children
             owners.setdefault(child, set()).add(index.digest)
     referrers = set()
     missing_subjects = {}
@@ -223,14 +222,14 @@ def _tied(
             owners.setdefault(digest, set()).update(here)
         if len(here) < len(named):
             missing_subjects[digest] = tuple(subject for subject in named if subject not in by_digest)
-    for digest, subject in perhaps.items():
+    for digest, subject in possible_lists.items():
         if subject in by_digest:
             owners.setdefault(digest, set()).add(subject)
     return Graph(
         path=path,
         images=images,
         blobs=blobs,
-        owners={digest: tuple(sorted(found)) for digest, found in owners.items()},
+        owners={digest: tuple(sorted(digests)) for digest, digests in owners.items()},
         children=frozenset(children),
         referrers=frozenset(referrers),
         missing_subjects=missing_subjects,
@@ -240,7 +239,7 @@ def _tied(
 
 
 def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Image]:
-    """Those that a count ranks: not what stays in any case, being locked, unreadable, or `ignored` if unreadable."""
+    """The images that a count ranks: not those that are kept anyway, which are locked, unreadable or `ignored`."""
     return [
         image
         for image in images
@@ -249,47 +248,44 @@ def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Ima
 
 
 def merge_rows(rows: Sequence[Image]) -> Sequence[Image]:
-    """Each digest once. A fact in which its rows differ is unknown; tags and blobs are united."""
+    """One image for each digest. A fact in which its rows differ is unknown; the image has all their tags and blobs."""
     if len({row.digest for row in rows}) == len(rows):
         return rows
-    of_digest: dict[str, list[Image]] = {}
+    by_digest: dict[str, list[Image]] = {}
     for row in rows:
-        of_digest.setdefault(row.digest, []).append(row)
-    return [_one(same) for same in of_digest.values()]
+        by_digest.setdefault(row.digest, []).append(row)
+    return [_merge(group) for group in by_digest.values()]
 
 
-def _one(rows: list[Image]) -> Image:
+def _merge(rows: list[Image]) -> Image:
     first, *others = rows
     if all(other == first for other in others):
         return first
-    blobs_alike = _alike(rows, "config") and _alike(rows, "layers")
+    same_blobs = _agree(rows, "config") and _agree(rows, "layers")
+    blobs = sorted({blob for row in rows for blob in blobs_of(row)}, key=lambda blob: (blob.digest, blob.size))
     return replace(
         first,
         id=min((row.id for row in rows if row.id), default=""),
         name=min(row.name for row in rows),
-        compressed_size=_told(rows, "compressed_size", None),
-        config=first.config if blobs_alike else None,
-        layers=first.layers if blobs_alike else _united(rows),
-        tags=first.tags if _alike(rows, "tags") else tuple(sorted({tag for row in rows for tag in row.tags})),
-        created_at=_told(rows, "created_at", None),
-        children=_told(rows, "children", None),
-        subject=_told(rows, "subject", None),
-        media_type=_told(rows, "media_type", ""),
-        pulled_at=_told(rows, "pulled_at", UNSET),
-        labels=_told(rows, "labels", None),
+        compressed_size=_agreed(rows, "compressed_size", None),
+        config=first.config if same_blobs else None,
+        layers=first.layers if same_blobs else tuple(blobs),
+        tags=first.tags if _agree(rows, "tags") else tuple(sorted({tag for row in rows for tag in row.tags})),
+        created_at=_agreed(rows, "created_at", None),
+        children=_agreed(rows, "children", None),
+        subject=_agreed(rows, "subject", None),
+        media_type=_agreed(rows, "media_type", ""),
+        pulled_at=_agreed(rows, "pulled_at", UNSET),
+        labels=_agreed(rows, "labels", None),
         locked=any(row.locked for row in rows),
     )
 
 
-def _united(rows: list[Image]) -> tuple[Blob, ...]:
-    blobs = {blob for row in rows for blob in blobs_of(row)}
-    return tuple(sorted(blobs, key=lambda blob: (blob.digest, blob.size)))
-
-
-def _alike(rows: list[Image], fact: str) -> bool:
+def _agree(rows: list[Image], fact: str) -> bool:
     first = getattr(rows[0], fact)
     return all(getattr(row, fact) == first for row in rows)
 
 
-def _told(rows: list[Image], fact: str, unknown: object) -> Any:
-    return getattr(rows[0], fact) if _alike(rows, fact) else unknown
+def _agreed(rows: list[Image], fact: str, unknown: object) -> Any:
+    """The value of a fact in which all rows agree, else the value for an unknown fact."""
+    return getattr(rows[0], fact) if _agree(rows, fact) else unknown

@@ -1,8 +1,8 @@
-"""Whether push times can be believed. After a restore, a copy or a migration they say when that was, and no age.
+"""Whether push times can be trusted. After a restore, a copy or a migration they are the time of that operation.
 
-More than half of a registry's images that share one push time within a minute are a suspicion. One of them that an
-earlier scan saw before that time, or whose tag names an earlier day, makes it a doubt. So does it, however far apart
-the times are, that more than half of them report a push time after an earlier scan saw them.
+If more than half of a registry's images share a push time within a minute, that time is questioned. It is suspicious if
+an earlier scan saw one of these images before it, or if a tag of one names an earlier day. Push times are suspicious,
+too, if more than half of all images report a push time after an earlier scan saw them.
 """
 
 import re
@@ -30,13 +30,13 @@ _DATE = re.compile(r"(?<![0-9])(20[0-9]{2})([-._]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]
 
 @dataclass(frozen=True, slots=True)
 class PushTimeTrust:
-    """Which push times are believed, and why the others are not."""
+    """Which push times are trusted, and why the others are not."""
 
-    after: datetime = _ALWAYS  # those at or after it are
+    after: datetime = _ALWAYS  # push times at or after it are trusted
     suspicion: str = ""
-    first_seen: bool = False  # not the registry's times, but when this store first saw each digest
-    returned: frozenset[datetime] = frozenset()  # of first_seen: scans that saw images again that had been missing
-    unquestioned: bool = False  # a saved inventory is taken at its word
+    first_seen: bool = False  # the times are not the registry's: this store first saw each digest then
+    returned: frozenset[datetime] = frozenset()  # with first_seen: scans that saw missing images again
+    unquestioned: bool = False  # the times of a saved inventory are trusted without a check
 
     @property
     def all_trusted(self) -> bool:
@@ -44,7 +44,7 @@ class PushTimeTrust:
 
     @property
     def questioned(self) -> bool:
-        """Whether an inventory may say that the registry's times are not true."""
+        """Whether the inventory may make the registry's push times suspicious."""
         return self.all_trusted and not self.first_seen and not self.unquestioned
 
 
@@ -53,30 +53,30 @@ UNCHECKED_TIMES = PushTimeTrust(unquestioned=True)
 FIRST_SEEN_TIMES = PushTimeTrust(first_seen=True)
 
 
-def distrust(why: str) -> PushTimeTrust:
-    """No push time is believed."""
-    return PushTimeTrust(_NEVER, why)
+def distrust(suspicion: str) -> PushTimeTrust:
+    """Trusts no push time."""
+    return PushTimeTrust(_NEVER, suspicion)
 
 
 def trusted_after(instant: datetime, *, first_seen: bool = False) -> PushTimeTrust:
-    """A person's word: what was pushed at that instant or later has its true push time, what was before has not."""
+    """Trusts push times from that instant on, as the registry's `trust_times_after` says."""
     return PushTimeTrust(instant, f"it is before trust_times_after, {_text(instant)}", first_seen)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedTime:
-    """Push times that more than half of a registry's images share."""
+    """A push time, within a minute, that more than half of a registry's images share."""
 
     start: float  # seconds since 1970
     end: float
     share: float  # 0..1 of all readable images
 
-    def holds(self, created_at: datetime) -> bool:
+    def includes(self, created_at: datetime) -> bool:
         return self.start <= created_at.timestamp() <= self.end
 
 
 def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
-    """The same images, those without a push time pushed when they were first seen; the others now."""
+    """The images; if the push time of one is unknown, it is the time when the image was first seen, or else `now`."""
     return tuple(
         image if image.created_at is not None else replace(image, created_at=first_seen.get(image.digest, now))
         for image in images
@@ -84,45 +84,47 @@ def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime],
 
 
 def push_seconds(images: Iterable[Image]) -> PushSeconds:
-    """The push times of these images as a column."""
+    """The known push times of these images as a column."""
     return np.array(
         [image.created_at.timestamp() for image in images if image.created_at is not None], dtype=np.float64
     )
 
 
 def shared_time(columns: Iterable[PushSeconds], images: int) -> SharedTime | None:
-    """The push times that more than half of so many images share, within a minute; None: there are none such."""
-    some = np.sort(np.concatenate([np.empty(0), *columns]))
-    if not is_majority(len(some), images):  # one image shares its push time with nobody
+    """The push time that more than half of so many images share, within a minute; None: there is no such time."""
+    seconds = np.sort(np.concatenate([np.empty(0), *columns]))
+    if not is_majority(len(seconds), images):
         return None
     needed = images // 2 + 1
-    first, last = some[: len(some) - needed + 1], some[needed - 1 :]  # of each run of so many
+    first, last = seconds[: len(seconds) - needed + 1], seconds[needed - 1 :]  # of each run of `needed` push times
     starts = np.flatnonzero(last - first <= SHARED_WITHIN)
     if not len(starts):
         return None
     start, end = float(first[starts[0]]), float(last[starts[-1]])
-    inside = np.searchsorted(some, end, side="right") - np.searchsorted(some, start, side="left")
-    return SharedTime(start, end, float(inside) / images)
+    shared = np.searchsorted(seconds, end, side="right") - np.searchsorted(seconds, start, side="left")
+    return SharedTime(start, end, float(shared) / images)
 
 
-def pushed_after_seen(images: Sequence[Image], digests: DigestRows, seen: RepositoryHistory) -> npt.NDArray[np.bool_]:
-    """Which of these images report a push time after an earlier scan saw them. `digests`: theirs, in order."""
-    if not len(seen):
+def pushed_after_seen(
+    images: Sequence[Image], digests: DigestRows, history: RepositoryHistory
+) -> npt.NDArray[np.bool_]:
+    """Whether each image reports a push time after an earlier scan saw it. `digests`: of the images, in their order."""
+    if not len(history):
         return np.zeros(len(images), dtype=np.bool_)
-    rows = seen.rows_of(digests)
+    rows = history.rows_of(digests)
     pushed = np.array([image.created_at.timestamp() if image.created_at else np.nan for image in images])
-    after: npt.NDArray[np.bool_] = (rows >= 0) & (pushed > seen.first[rows] / 1e6 + SHARED_WITHIN)
+    after: npt.NDArray[np.bool_] = (rows >= 0) & (pushed > history.first[rows] / 1e6 + SHARED_WITHIN)
     return after
 
 
 def is_majority(count: int, images: int) -> bool:
-    """Whether so many of a registry's images are a suspicion: more than half, and not one alone."""
+    """Whether so many images are more than half of a registry's images, and more than one."""
     return count > 1 and count > images // 2
 
 
-def late_push_suspicion(count: int, images: int, path: str, image: Image, seen: RepositoryHistory) -> str:
-    """61% of all images report a push time after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z"""
-    known = seen.lookup([image.digest], include_missing=True)[image.digest]
+def late_push_suspicion(count: int, images: int, path: str, image: Image, history: RepositoryHistory) -> str:
+    """61% of all images report a push time after an earlier scan saw them: shop/api@… at 2026-11-20T10:00:00Z, …"""
+    known = history.lookup([image.digest], include_missing=True)[image.digest]
     pushed = _text(image.created_at) if image.created_at else "never"
     return (
         f"{count / images:.0%} of all images report a push time after an earlier scan saw them: "
@@ -130,17 +132,17 @@ def late_push_suspicion(count: int, images: int, path: str, image: Image, seen: 
     )
 
 
-def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, found: SharedTime) -> str | None:
-    """Why the shared push time cannot be the true one of some image of this repository; None: nothing says so."""
-    inside = [image for image in images if image.created_at is not None and found.holds(image.created_at)]
-    known = seen.lookup([image.digest for image in inside], include_missing=True)
-    for image in sorted(inside, key=attrgetter("digest")):
+def contradiction(path: str, images: Sequence[Image], history: RepositoryHistory, shared: SharedTime) -> str | None:
+    """Why the shared push time is not the true one of an image of this repository; None: nothing contradicts it."""
+    sharing = [image for image in images if image.created_at is not None and shared.includes(image.created_at)]
+    known = history.lookup([image.digest for image in sharing], include_missing=True)
+    for image in sorted(sharing, key=attrgetter("digest")):
         pushed = image.created_at
         if pushed is None:
             continue
-        one = known.get(image.digest)
-        if one is not None and one.first_seen < pushed:
-            return f"an earlier scan saw {path}@{image.digest} at {_text(one.first_seen)}"
+        seen = known.get(image.digest)
+        if seen is not None and seen.first_seen < pushed:
+            return f"an earlier scan saw {path}@{image.digest} at {_text(seen.first_seen)}"
         for tag in sorted(image.tags):
             day = day_in_tag(tag)
             if day is not None and pushed - day >= _DAY:
@@ -148,14 +150,14 @@ def contradiction(path: str, images: Sequence[Image], seen: RepositoryHistory, f
     return None
 
 
-def shared_time_suspicion(found: SharedTime, why: str) -> str:
+def shared_time_suspicion(shared: SharedTime, reason: str) -> str:
     """61% of all images report a push time within the same minute, 2026-11-20T10:00:00Z, but the tag … names …"""
-    at = datetime.fromtimestamp(found.start, UTC)
-    return f"{found.share:.0%} of all images report a push time within the same minute, {_text(at)}, but {why}"
+    at = _text(datetime.fromtimestamp(shared.start, UTC))
+    return f"{shared.share:.0%} of all images report a push time within the same minute, {at}, but {reason}"
 
 
 def day_in_tag(tag: str) -> datetime | None:
-    """The beginning, in UTC, of the latest calendar day that a tag names, as 2024-05-01, 20240501 or 2024.05.01."""
+    """The start, in UTC, of the latest calendar day in a tag, written as 2024-05-01, 20240501 or 2024.05.01."""
     days = []
     for year, _, month, day in _DATE.findall(tag):
         try:

@@ -119,7 +119,12 @@ def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> Non
         assert missed.new == sum(one.missing is None for one in gone.values())
         assert missed.old == sum(one.missing is not None for one in gone.values())
         seen = update_history(
-            seen, images(scan.listing), now, ours=ours, accepted_at=accepted, suspicious_absence=scan.suspicious_absence
+            seen,
+            images(scan.listing),
+            now,
+            deleted=ours,
+            accepted_at=accepted,
+            suspicious_absence=scan.suspicious_absence,
         )
         model = modelled(model, scan, now, accepted)
         assert told(seen) == modelled_rows(model)
@@ -164,7 +169,7 @@ def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> No
     ],
 )
 def test_what_is_no_memory_is_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="a memory of another form, or cut short"):
+    with pytest.raises(ValueError, match="another format, or is cut short"):
         RepositoryHistory.unpack(packed)
 
 

@@ -113,8 +113,8 @@ class ScanHistoryRows:
             before,
             images,
             self.now,
-            ours=digest_rows(self.compared.before.deleted_by_us.get(path, ())),
-            went=digest_rows(sorted(self.compared.before.gone.get(path, ()))),
+            deleted=digest_rows(self.compared.before.deleted_by_us.get(path, ())),
+            gone=digest_rows(sorted(self.compared.before.gone.get(path, ()))),
             accepted_at=self.compared.before.accepted_at,
             suspicious_absence=self.compared.vanished.suspicious_absence,
         )
