@@ -44,7 +44,7 @@ def _below(asked: "RestoreRequest", found: Sequence["RestoredImage"], answers: C
             yield from (f"  {digest}" for digest in one.missing)
     yield ""
     if asked.who:
-        yield f"RestoredImage by {asked.who}."
+        yield f"Restored by {asked.who}."
     if asked.unsaved:
         yield f"Of {counted(asked.unsaved, 'image')} that run {asked.run_id} deleted nothing was kept."
     yield ", ".join(f"{answers[answer]:,} {answer}" for answer in ANSWERS if answers[answer]) + "."
