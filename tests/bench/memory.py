@@ -58,13 +58,13 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
     history_rows = ScanHistoryRows(compared, NOW + number * timedelta(days=1))
-    rows = [row for path, images in registry.items() for row in history_rows.of(path, images)]
+    rows = [row for path, images in registry.items() for row in history_rows.repository_rows(path, images)]
     made = time.perf_counter()
     for at in range(0, len(rows), 500):
         with store.write() as connection:
             scan_history.stage(connection, "run", rows[at : at + 500])
     with store.write() as connection:
-        scan_history.stage(connection, "run", history_rows.rest(suspicion=""))
+        scan_history.stage(connection, "run", history_rows.remaining_rows(suspicion=""))
         scan_history.apply_staged(connection, "run", KEY)
     written = time.perf_counter()
     size, most = _size(store)

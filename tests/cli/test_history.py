@@ -152,7 +152,7 @@ def test_a_chain_that_does_not_hold(filled, make_harness, gc):
     done = gc("audit", "--verify")
     assert (done.code, done.out) == (1, "")
     row = f"seq 2, {newest['at'][:19]}Z, production, shop/web@{newest['digest']}"
-    row = f"{row} does not follow the row before it: it was changed or inserted, or what was between them was removed"
+    row = f"{row} does not follow the row before it: it was changed or inserted, or rows between them were removed"
     assert done.err == f"the audit's chain does not hold: {row}; 1 row before that\n"
     done = gc("audit", "--verify", "--format", "json")
     assert (done.code, done.json["broken"]) == (1, row)

@@ -121,7 +121,7 @@ def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., H
     harness = served("d/none")
     run = harness.sweep()
     for words, code, said in (
-        (("d/none:new",), 2, "no run has the id 'd/none:new', and no deleted image of production is known by it; .*"),
+        (("d/none:new",), 2, "'d/none:new' is no run's id, and no deleted image of production has that reference; .*"),
         (("d/none:old", "--registry", "other"), 2, r"there is no registry 'other' in .*; known: production"),
     ):
         done = gc("restore", *words)

@@ -66,11 +66,11 @@ def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None
     missing = update_history(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
     made = reader(RegistryHistory(seen={"shop/api": missing}, last_scan=HEAD))
     made.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
-    assert made.recalled.last_scan == HEAD
+    assert made.history.last_scan == HEAD
     found = made.read(Rows({"shop/api": UNTIMED}), "shop/api")
     assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
-    assert made.recalled.last_scan is not None
-    assert made.recalled.last_scan.returned == (NOW,)
+    assert made.history.last_scan is not None
+    assert made.history.last_scan.returned == (NOW,)
 
 
 def test_what_cannot_be_read_is_the_callers_to_handle() -> None:
@@ -82,4 +82,4 @@ def test_of_what_was_never_scanned_nothing_is_recalled() -> None:
     made = reader()
     found: Any = times(made.read(Rows({"shop/api": UNTIMED}), "shop/api"))
     assert set(found.values()) == {NOW}
-    assert made.recalled == RegistryHistory()
+    assert made.history == RegistryHistory()

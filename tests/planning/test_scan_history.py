@@ -115,10 +115,10 @@ class TestWhatIsRemembered:
             compare(before, [Survey("shop/api", digest_rows([one.digest for one in images]))], ()), now
         )
 
-        assert history_rows.of("shop/api", reversed(images)) == ()
-        assert len(history_rows.of("shop/api", images[:1])) == 1
-        assert len(history_rows.of("shop/web", images)) == 1
-        assert [path for path, _ in history_rows.rest("")] == [LAST_SCAN_PATH]
+        assert history_rows.repository_rows("shop/api", reversed(images)) == ()
+        assert len(history_rows.repository_rows("shop/api", images[:1])) == 1
+        assert len(history_rows.repository_rows("shop/web", images)) == 1
+        assert [path for path, _ in history_rows.remaining_rows("")] == [LAST_SCAN_PATH]
 
     def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for path in ("shop/api", "shop/web", "base"):

@@ -53,7 +53,7 @@ class TestWhatIsAsked:
         registry.push_image("shop/api", "old", layers=["a"])
         harness.sweep()
         with pytest.raises(
-            NothingToRestoreError, match=f"no run has the id '{words}', and no deleted image of production"
+            NothingToRestoreError, match=f"'{words}' is no run's id, and no deleted image of production"
         ):
             find(harness, words)
 
@@ -66,7 +66,7 @@ class TestWhatIsAsked:
         for path in ("shop/api", "shop/web"):
             gone = registry.push_image(path, "old", layers=["a"])
         harness.sweep()
-        with pytest.raises(NothingToRestoreError, match=rf"say which: shop/api@{gone.digest}, shop/web@{gone.digest}"):
+        with pytest.raises(NothingToRestoreError, match=rf"choose: shop/api@{gone.digest}, shop/web@{gone.digest}"):
             find(harness, gone.digest)
         assert find(harness, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
 
@@ -79,14 +79,14 @@ class TestWhatIsAsked:
             now = datetime.now(UTC)
             opened = lifecycle.open_run(harness.store, harness.settings, name, trigger="command", now=now)
             harness.carry_out(opened.task_calls)
-        with pytest.raises(
-            NothingToRestoreError, match="was deleted from production, second; say from which with --registry"
-        ):
+        with pytest.raises(NothingToRestoreError, match="was deleted from production, second; choose with --registry"):
             find(harness, "shop/api:old")
         asked = find(harness, "shop/api:old", "second")
         assert (asked.registry.name, asked.run_id) == ("second", opened.run_id)
         assert find(harness, opened.run_id).registry.name == "second"
-        with pytest.raises(NothingToRestoreError, match=f"run {opened.run_id} is not one of production, but of second"):
+        with pytest.raises(
+            NothingToRestoreError, match=f"run {opened.run_id} is not a run of production, but of second"
+        ):
             find(harness, opened.run_id, "production")
         with pytest.raises(UnknownRegistryError, match=r"no registry 'third' in .*; known: production, second"):
             find(harness, "shop/api:old", "third")
@@ -96,7 +96,7 @@ class TestWhatIsAsked:
         run = harness.sweep()
         harness.change(id="another")
         with pytest.raises(
-            NothingToRestoreError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* has"
+            NothingToRestoreError, match=rf"run {run.id} deleted from production \(.* crp1\), which .* does not have"
         ):
             find(harness, run.id)
 
@@ -105,11 +105,11 @@ class TestWhatIsAsked:
         run = harness.sweep()
         asked = find(harness, run.id)
         plain = load(harness.path, environ={"TOKEN": "t"})
-        said = "production is a yandex-container-registry, which takes no deleted image back"
+        said = "production is a yandex-container-registry, which cannot restore deleted images"
         with pytest.raises(RestoreUnsupportedError, match=said):
             restoring.resolve_request(harness.store, plain, "shop/api:old", "production")
         with pytest.raises(
-            RestoreUnsupportedError, match=r"no registry of .* is of a kind that takes deleted images back"
+            RestoreUnsupportedError, match=r"no registry of .* is of a kind that can restore deleted images"
         ):
             restoring.resolve_request(harness.store, plain, "shop/api:old")
         with pytest.raises(RestoreUnsupportedError, match="production is a memory"):

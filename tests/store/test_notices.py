@@ -10,7 +10,7 @@ from worker.store.notices import Notice
 from worker.store.tables import run
 
 ENDED = {"state": "finished", "outcome": "failed", "finished_at": NOW}
-NOTICE = Notice(run_id="run-1", registry="production", word="failed", since=NOW)
+NOTICE = Notice(run_id="run-1", registry="production", event="failed", since=NOW)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ NOTICE = Notice(run_id="run-1", registry="production", word="failed", since=NOW)
     ],
 )
 def test_what_there_is_to_tell(store: Store, facts: dict[str, Any], word: str | None) -> None:
-    wanted = None if word is None else Notice(run_id="run-1", registry="production", word=word, since=NOW)
+    wanted = None if word is None else Notice(run_id="run-1", registry="production", event=word, since=NOW)
     with store.write() as connection:
         add_run(connection, **facts)
         assert notices.get(connection, "run-1") == wanted
@@ -38,7 +38,7 @@ def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store)
         add_run(connection, **ENDED)
         notices.record_attempt(connection, NOTICE, tries=2, after=NOW + HOUR, notified=[3, 1])
         again = Notice(
-            run_id="run-1", registry="production", word="failed", since=NOW, tries=2, after=NOW + HOUR,
+            run_id="run-1", registry="production", event="failed", since=NOW, tries=2, after=NOW + HOUR,
             notified=frozenset({1, 3}),
         )  # fmt: skip
         assert notices.get(connection, "run-1") == again
@@ -48,7 +48,7 @@ def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store)
 
 
 def test_a_new_word_is_told_anew(store: Store) -> None:
-    waits = Notice(run_id="run-1", registry="production", word="blocked", since=NOW)
+    waits = Notice(run_id="run-1", registry="production", event="blocked", since=NOW)
     with store.write() as connection:
         add_run(connection, state="blocked", planned_at=NOW)
         notices.record_attempt(connection, waits, tries=4, after=NOW + HOUR, notified=[0])

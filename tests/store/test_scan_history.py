@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) 
         connection.execute(history_table.update().where(history_table.c.path == path).values(seen=b"rubbish"))
     with (
         store.read() as connection,
-        pytest.raises(StoreError, match=path or "when production was scanned"),
+        pytest.raises(StoreError, match=path or "the last scan of production"),
     ):
         scan_history.load(connection, KEY, "production").repository(PATH)
 

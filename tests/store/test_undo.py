@@ -41,10 +41,10 @@ class TestWhatIsKept:
         family = Family(registry)
         run = either.sweep()
         with either.store.read() as connection:
-            kept = {one.kept.digest: one for one in rows.find_by_run(connection, run.id, "shop/api")}
+            kept = {one.manifest.digest: one for one in rows.find_by_run(connection, run.id, "shop/api")}
             assert rows.repositories_of(connection, run.id) == {"shop/api": 7}
             assert rows.count_unsaved(connection, run.id) == 0
-        assert {one: (found.kept.body, found.kept.media_type) for one, found in kept.items()} == {
+        assert {one: (found.manifest.body, found.manifest.media_type) for one, found in kept.items()} == {
             one.digest: (one.body, one.media_type) for one in family.all
         }
         outer = kept[family.outer.digest].image
@@ -104,7 +104,7 @@ class TestWhatIsKept:
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=0)
         assert count(either) == 0
-        with pytest.raises(NothingToRestoreError, match=r"nothing is kept \(any more\) of what run .* deleted"):
+        with pytest.raises(NothingToRestoreError, match=r"no manifest that run .* deleted is saved \(any more\)"):
             find(either, run.id)
 
     def test_though_runs_that_delete_nothing_come_after_it(
@@ -134,7 +134,7 @@ class TestWhatIsKept:
         assert restore(either, run.id).keys() == {gone.digest}
         with either.store.write() as connection:
             retention.forget(connection, "production", plans=0)
-        with pytest.raises(NothingToRestoreError, match=r"nothing is kept \(any more\)"):
+        with pytest.raises(NothingToRestoreError, match=r"is saved \(any more\)"):
             find(either, run.id)
 
     def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:

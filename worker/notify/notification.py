@@ -53,7 +53,7 @@ def _recipients(settings: "Settings", notice: Notice) -> dict[int, "Notification
     return {
         number: recipient
         for number, recipient in enumerate(settings.notify)
-        if notice.word in recipient.on and (not recipient.registries or notice.registry in recipient.registries)
+        if notice.event in recipient.on and (not recipient.registries or notice.registry in recipient.registries)
     }
 
 
@@ -75,12 +75,12 @@ def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime
         run = run_rows.get(connection, run_id)
     if run is None:
         return
-    message = Message(notice_title(run), notice_body(run), KINDS.get(notice.word, "warning"))
+    message = Message(notice_title(run), notice_body(run), KINDS.get(notice.event, "warning"))
     failures = send(message, recipients)
     _log(notice, recipients, failures, tries)
     with store.write() as connection:
         current = notices.get(connection, run_id)
-        if current is None or current.word != notice.word:
+        if current is None or current.event != notice.event:
             return  # another worker sent it too, or the notification has changed
         if not failures or tries == TRIES:
             notices.mark_notified(connection, current)
@@ -91,7 +91,7 @@ def send_messages(store: Store, settings: "Settings", run_id: str, now: datetime
 
 def _log(notice: Notice, recipients: Iterable[int], failures: Mapping[int, str], tries: int) -> None:
     for number in recipients:
-        facts = {"run": notice.run_id, "registry": notice.registry, "of": notice.word, "to": f"notify[{number}]"}
+        facts = {"run": notice.run_id, "registry": notice.registry, "of": notice.event, "to": f"notify[{number}]"}
         if number not in failures:
             log.info("notification_sent", **facts)
         elif tries < TRIES:

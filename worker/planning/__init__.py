@@ -1,4 +1,4 @@
-"""Makes plans: lists a registry or reads a saved inventory, has `policies` decide, stores the plan.
+"""Makes plans: lists a registry or reads a saved inventory, calls `policies` to decide, stores the plan.
 
 Nothing is deleted here.
 """

@@ -1,4 +1,4 @@
-"""What decides beside a registry's inventory, gathered for a plan: evidence of use and what people hold."""
+"""Gathers the context of a plan: evidence of use and holds."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -22,9 +22,9 @@ def plan_context_of(
     *,
     save: bool = True,
 ) -> tuple[PlanContext, tuple[PlanWarning, ...]]:
-    """What decides beside the inventory, and what the evidence of use leaves to be said.
+    """The context of a plan besides the inventory, and warnings about the evidence.
 
-    `now`: the plan's time. `save` False: nothing is written. Raises EvidenceError, StoreError.
+    `now`: the plan's time. Without `save` nothing is written. Raises EvidenceError, StoreError.
     """
 
     def listed(digests: Collection[str]) -> Collection[str]:
@@ -42,11 +42,11 @@ def plan_context_of(
 def record_held_digests(
     store: Store, registry: RegistrySettings, plan_context: PlanContext, inventory: Inventory
 ) -> None:
-    """Keep what held ids name, as long as somebody can tell: a registry that changes its kind changes its ids."""
-    wanted = {one.value for one in plan_context.holds.holds if one.kind == "image" and one.digest is None}
-    if not wanted:
+    """Record the digests of held ids from the inventory: a registry that changes its kind changes its ids."""
+    held_ids = {hold.value for hold in plan_context.holds.holds if hold.kind == "image" and hold.digest is None}
+    if not held_ids:
         return
     images = (image for repository in inventory.repositories() for image in repository.images)
-    found = {image.id: image.digest for image in images if image.id in wanted}
+    digests = {image.id: image.digest for image in images if image.id in held_ids}
     with store.write() as connection:
-        holds.set_digests(connection, registry.name, registry.key, found)
+        holds.set_digests(connection, registry.name, registry.key, digests)

@@ -1,6 +1,6 @@
-"""Reads a registry whole, at one instant: repositories side by side, what their manifests say of others resolved.
+"""Lists a whole registry, its repositories in parallel.
 
-An inventory is spooled compressed, a repository at a time: each pass over it (survey, decide, write) holds only one.
+An inventory is a compressed spool: each pass over it (survey, decide, write) has one repository in memory.
 """
 
 import threading
@@ -16,27 +16,27 @@ from worker.registries.interface import Registry, ReportsReadErrors
 from worker.store import plans
 from worker.store.plans import Segment
 
-Progress = Callable[[int, int], None]  # repositories listed, of how many
-Reading = Callable[[Registry, str], tuple[Image, ...]]  # what is in a repository
-Alive = Callable[[], None]  # raises ScanStoppedError where the work is no longer wanted
+Progress = Callable[[int, int], None]  # listed repositories, all repositories
+Reading = Callable[[Registry, str], tuple[Image, ...]]  # reads the images of a repository
+Alive = Callable[[], None]  # raises ScanStoppedError if the scan must stop
 
 
 class ScanStoppedError(Exception):
-    """The scan's lease was lost or its run aborted: whatever was read is thrown away."""
+    """The scan's lease was lost or its run aborted: the inventory is discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What was listed, at one instant: a compressed segment a repository, in order of their paths."""
+    """What was listed at one instant: a compressed segment for each repository, in the order of paths."""
 
     listed_at: datetime
     segments: Spool[Segment]
     unreadable: tuple[Unreadable, ...]
     unread: Mapping[str, str] = field(default_factory=dict)  # digest -> why its manifest could not be read
-    signed_in: bool = True  # False: of several credentials some were refused
+    signed_in: bool = True  # False: some of several credentials were refused
 
     def repositories(self, only: Collection[str] | None = None) -> Iterator[Repository]:
-        """By their paths. `only`: those of these paths."""
+        """The repositories, in the order of paths; only those with a path in `only`, if given."""
         for segment in self.segments if only is None else map(self.segments.__getitem__, sorted(only)):
             yield Repository(path=segment.path, images=plans.decode_images(segment.images))
 
@@ -50,32 +50,32 @@ def take_inventory(
     progress: Progress = lambda _done, _all: None,
     alive: Alive = lambda: None,
 ) -> Inventory:
-    """List a registry whole, repositories side by side. One that cannot be listed is named in `unreadable`.
+    """List a whole registry, its repositories in parallel; those that cannot be listed are in `unreadable`.
 
-    `read`: how a repository is read.
-    Raises ScanStoppedError, and any RegistryError that leaves nothing readable, unless only names are the reason.
+    `read`: reads a repository. Raises ScanStoppedError, and a RegistryError if no repository could be listed, unless
+    only their names are the reason.
     """
     paths = list(registry.repositories())
     progress(0, len(paths))
     segments = Spool(Segment)
     stopped = threading.Event()
 
-    def list_one(path: str) -> None:
+    def list_repository(path: str) -> None:
         if stopped.is_set():
             raise ScanStoppedError
         segments.add(path, Segment.of(path, read(registry, path)))
 
     with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="list") as pool:
-        listed = {pool.submit(list_one, path): path for path in paths}
+        listed = {pool.submit(list_repository, path): path for path in paths}
         try:
             refused = _collect(listed, progress, alive)
         except BaseException:
             stopped.set()
             raise
-    on_the_way = [error for error in refused.values() if not isinstance(error, UnservedNameError)]
-    sign_ins = [error for error in on_the_way if isinstance(error, SignInError)]
-    if on_the_way and not segments:
-        raise (sign_ins or on_the_way)[0]
+    failures = [error for error in refused.values() if not isinstance(error, UnservedNameError)]
+    sign_ins = [error for error in failures if isinstance(error, SignInError)]
+    if failures and not segments:
+        raise (sign_ins or failures)[0]
     return Inventory(
         listed_at=now,
         segments=segments,
@@ -93,7 +93,7 @@ def _collect(listed: "dict[Future[None], str]", progress: Progress, alive: Alive
             future.result()
         except RegistryError as error:
             if isinstance(error, SignInError) and not error.partial:
-                raise  # no other repository would fare better, and none of them is at fault
+                raise  # every repository would fail like this, through no fault of its own
             refused[listed[future]] = error
         progress(number, len(listed))
     return refused

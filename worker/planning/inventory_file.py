@@ -1,6 +1,6 @@
 """Reads an inventory saved as NDJSON: its head, then its images in blocks, a repository at a time.
 
-A file is grouped when the lines of each repository stand together; one that is not is read by an index of its lines.
+A file is grouped if the lines of each repository are contiguous; other files are read with an index of their lines.
 """
 
 import codecs
@@ -21,15 +21,15 @@ from policies.graph import Graph, GraphBuilder
 from policies.image import Image, Unreadable
 from worker.planning.inventory_lines import NAME, WRONG, are_sound, decoder, head_of, is_digest, mistake_in
 
-BLOCK = 128 * 1024  # bytes decoded at once: small enough to be still in the processor's cache when it is counted
-LONGEST = 64 << 20  # bytes of a line; one that is longer is cut there, and so is no JSON
+BLOCK = 128 * 1024  # bytes decoded at once: small enough for the processor's cache
+LONGEST = 64 << 20  # bytes of a line; a longer line is cut there, and so is no JSON
 
-Run = tuple[str, list[Image]]  # neighbours of one repository
+Group = tuple[str, list[Image]]  # a path, and contiguous images of that repository
 
 
 @dataclass(eq=False)
 class InventoryError(Exception):
-    """A line of an inventory file that cannot be understood."""
+    """An invalid line of an inventory file."""
 
     exit_code = 2
 
@@ -42,27 +42,27 @@ class InventoryError(Exception):
 
 
 class NotGroupedError(Exception):
-    """Lines of one repository stand apart: the file must be indexed to be read by repositories."""
+    """The lines of a repository are not contiguous: the file must be indexed first."""
 
 
-class _Named(msgspec.Struct):
+class _ImageName(msgspec.Struct):
     name: str = ""
 
 
-_named = msgspec.json.Decoder(_Named)
+_names = msgspec.json.Decoder(_ImageName)
 
 
 @dataclass(slots=True)
 class InventoryFile:
-    """An inventory file, and what its head says."""
+    """An inventory file and the facts of its head."""
 
     path: Path
-    start: int  # bytes: where the images begin
+    start: int  # offset of the first image
     size: int
-    stamp: tuple[int, ...]  # by which a file that was changed between two readings is known
+    stamp: tuple[int, ...]  # shows whether the file was changed between two reads
     unreadable: tuple[Unreadable, ...] = ()
     block: int = BLOCK
-    _places: dict[str, npt.NDArray[np.int64]] | None = None  # by repository: offset and length of each stretch
+    _places: dict[str, npt.NDArray[np.int64]] | None = None  # by repository: offset and length of each line
 
     def _opened(self) -> BinaryIO:
         file = self.path.open("rb")
@@ -72,14 +72,14 @@ class InventoryFile:
         return file
 
     def read(self, only: Collection[str] | None = None) -> Iterator[Graph]:
-        """The repositories, each once, or `only` those of these paths. Raises InventoryError, NotGroupedError."""
+        """Each repository once, or `only` those with these paths. Raises InventoryError, NotGroupedError."""
         with self._opened() as file:
-            for path, runs in self._grouped(file) if self._places is None else self._indexed(file, only):
+            for path, groups in self._grouped(file) if self._places is None else self._indexed(file, only):
                 if only is not None and path not in only:
-                    deque(runs, maxlen=0)
+                    deque(groups, maxlen=0)
                     continue
-                builder = GraphBuilder(path, keep_blobs=False)  # they are counted, nothing else asks for them
-                for images in runs:
+                builder = GraphBuilder(path, keep_blobs=False)  # only their number is needed
+                for images in groups:
                     builder.add(images)
                 graph = builder.graph()
                 if not all(map(is_digest, (*graph.digests[1], *graph.blobs.odd))):
@@ -87,46 +87,46 @@ class InventoryFile:
                 yield graph
 
     def index(self) -> None:
-        """Find out where the lines of each repository stand, so that it can be read. Raises InventoryError."""
+        """Find the lines of each repository, so that `read` can read it. Raises InventoryError."""
         numbers: dict[str, int] = {}
         repositories, places = [np.empty(0, dtype=np.int32)], [np.empty((0, 2), dtype=np.int64)]
         with self._opened() as file:
             for offset, block in self._blocks(file):
                 lines = block.splitlines(keepends=True)
                 lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
-                told = np.fromiter([bool(line.strip()) for line in lines], dtype=np.bool_, count=len(lines))
+                filled = np.fromiter([bool(line.strip()) for line in lines], dtype=np.bool_, count=len(lines))
                 try:
-                    names = [image.name for image in _named.decode_lines(block)]
+                    names = [image.name for image in _names.decode_lines(block)]
                 except WRONG:
                     names = []
-                if len(names) != int(told.sum()):
-                    self._decoded(offset, block)  # says what is wrong
+                if len(names) != int(filled.sum()):
+                    self._decoded(offset, block)  # raises the error
                 offsets = offset + np.cumsum(lengths) - lengths
-                places.append(np.stack([offsets, lengths], axis=1)[told])
-                found = [numbers.setdefault(_repository_of(name), len(numbers)) for name in names]
-                repositories.append(np.array(found, dtype=np.int32))
-        whose = np.concatenate(repositories)
-        rows = np.concatenate(places)[np.argsort(whose, kind="stable")]
-        ends = np.cumsum(np.bincount(whose, minlength=len(numbers)))[:-1]
+                places.append(np.stack([offsets, lengths], axis=1)[filled])
+                indexes = [numbers.setdefault(_repository_of(name), len(numbers)) for name in names]
+                repositories.append(np.array(indexes, dtype=np.int32))
+        line_repositories = np.concatenate(repositories)
+        rows = np.concatenate(places)[np.argsort(line_repositories, kind="stable")]
+        ends = np.cumsum(np.bincount(line_repositories, minlength=len(numbers)))[:-1]
         self._places = dict(zip(numbers, np.split(rows, ends), strict=True)) if numbers else {}
 
     def _grouped(self, file: BinaryIO) -> Iterator[tuple[str, Iterator[list[Image]]]]:
-        """Neighbouring runs of one repository as one. Each must be taken before the next."""
+        """Contiguous groups of one repository as one. The caller must read each repository before the next."""
         seen: set[str] = set()
-        for path, runs in groupby(self._runs(file), key=lambda run: run[0]):
+        for path, groups in groupby(self._groups(file), key=lambda group: group[0]):
             if path in seen:
                 raise NotGroupedError
             seen.add(path)
-            yield path, (images for _, images in runs)
+            yield path, (images for _, images in groups)
 
-    def _runs(self, file: BinaryIO) -> Iterator[Run]:
+    def _groups(self, file: BinaryIO) -> Iterator[Group]:
         for offset, block in self._blocks(file):
             images = self._decoded(offset, block)
             if images and images[0].name == images[-1].name and len(set(map(NAME, images))) == 1:
                 yield _repository_of(images[0].name), images
                 continue
-            for name, some in groupby(images, key=NAME):
-                yield _repository_of(name), list(some)
+            for name, group in groupby(images, key=NAME):
+                yield _repository_of(name), list(group)
 
     def _indexed(self, file: BinaryIO, only: Collection[str] | None) -> Iterator[tuple[str, Iterator[list[Image]]]]:
         def read(offset: int, length: int) -> list[Image]:
@@ -138,10 +138,10 @@ class InventoryFile:
                 yield path, (read(offset, length) for offset, length in _stretches(places).tolist())
 
     def _decoded(self, offset: int, block: bytes) -> list[Image]:
-        """The images of whole lines that stand at `offset`. Raises InventoryError."""
+        """The images in a block of whole lines at `offset`. Raises InventoryError."""
         try:
             images = decoder.decode_lines(block)
-            sound = are_sound(images) and _one_a_line(images, block)
+            sound = are_sound(images) and _one_image_a_line(images, block)
         except WRONG:
             sound = False
         if not sound:
@@ -149,7 +149,7 @@ class InventoryFile:
         return images
 
     def _refuse_digest(self, file: BinaryIO) -> None:
-        """Raises InventoryError: an image or a blob of some line has no digest; which one is looked for only now."""
+        """Raises InventoryError for the first image or blob with an invalid digest."""
         for offset, block in self._blocks(file):
             images = self._decoded(offset, block)
             blobs = Blobs()
@@ -158,7 +158,7 @@ class InventoryFile:
                 self._refuse(offset, block)
 
     def _refuse(self, offset: int, block: bytes) -> NoReturn:
-        """Raises InventoryError: the first bad line of a block."""
+        """Raises InventoryError for the first invalid line of a block."""
         with self._opened() as file:
             number = 1 + sum(part.count(b"\n") for _, part in _blocks(file, 0, offset))
         for before, line in enumerate(block.split(b"\n")):
@@ -171,7 +171,7 @@ class InventoryFile:
 
 
 def open_inventory(path: Path, block: int = BLOCK) -> InventoryFile:
-    """Reads the head, if there is one. Raises InventoryError, OSError."""
+    """Open an inventory file and read its head, if it has one. Raises InventoryError, OSError."""
     with path.open("rb") as file:
         first = file.readline(LONGEST)
         size, stamp = file.seek(0, 2), _stamp(file)
@@ -192,19 +192,19 @@ def _stamp(file: BinaryIO) -> tuple[int, ...]:
 
 
 def _repository_of(name: str) -> str:
-    """The repository's path in an image's name, which begins with the registry's id."""
+    """The repository's path in an image's name, after the registry's id."""
     return name.partition("/")[2] or name
 
 
-def _one_a_line(images: Sized, block: bytes) -> bool:
-    """Whether every line that is not blank is an image: msgspec would take two on a line, or one on two lines."""
+def _one_image_a_line(images: Sized, block: bytes) -> bool:
+    """Whether every line that is not blank is one image: msgspec also accepts two on a line, or one on two lines."""
     ends = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))  # five times as fast as bytes.count
     lines = ends + (not block.endswith(b"\n"))
     return len(images) == lines or len(images) == sum(1 for line in block.splitlines() if line.strip())
 
 
 def _blocks(file: BinaryIO, start: int, end: int, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines, each with the offset at which it stands."""
+    """Blocks of whole lines, each with its offset."""
     file.seek(start)
     at = start
     while block := file.read(min(size, end - at)):
@@ -215,7 +215,7 @@ def _blocks(file: BinaryIO, start: int, end: int, size: int = BLOCK) -> Iterator
 
 
 def _stretches(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Lines that stand side by side as one."""
+    """Offset and length of each stretch of contiguous lines."""
     apart = np.ones(len(places), dtype=np.bool_)
     apart[1:] = places[1:, 0] != places[:-1].sum(axis=1)
     starts = np.flatnonzero(apart)

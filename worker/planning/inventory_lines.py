@@ -1,4 +1,4 @@
-"""What one line of an inventory may say, and, in words, what is wrong with one that says something else."""
+"""The format of a line of an inventory, and the messages for invalid lines."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from policies.image import Image, Instant, Unreadable
 from policies.units import shown
 
-WRONG = (ValueError, RecursionError)  # msgspec's errors, UnicodeDecodeError among them; nesting without end
+WRONG = (ValueError, RecursionError)  # msgspec's errors, also UnicodeDecodeError; endless nesting
 NAME = attrgetter("name")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,}")
 
-# int64 comes in strings, so the decoder is not strict, and would take any number for a time: no number meets these.
+# int64 values are strings, so the decoder is not strict and would accept any number as a time: no number meets these.
 _Time = (
     Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=1, le=0)] | Annotated[float, Meta(ge=1, le=0)] | None
 )
@@ -53,23 +53,23 @@ _any = msgspec.json.Decoder()
 _probe = msgspec.json.Decoder(msgspec.Raw)
 
 
-def are_sound(found: Sequence[Image]) -> bool:
-    """Whether names and the digests that they name are such: asked of all that were read at once.
+def are_sound(images: Sequence[Image]) -> bool:
+    """Whether the names, children and subjects of a block of images are valid.
 
-    Their own digests, and their blobs', are asked for by repository.
+    Their own digests, and those of their blobs, are checked for each repository.
     """
-    named = [child for image in found if image.children for child in image.children]
-    named += [image.subject for image in found if image.subject]
-    return all(map(_is_name, set(map(NAME, found)))) and all(map(is_digest, named))
+    named = [child for image in images if image.children for child in image.children]
+    named += [image.subject for image in images if image.subject]
+    return all(map(_is_name, set(map(NAME, images)))) and all(map(is_digest, named))
 
 
 def is_digest(text: str) -> bool:
-    """`sha256:` and 64 digits, or another algorithm's name and at least 32."""
+    """Whether a text is `sha256:` with 64 digits, or another algorithm with at least 32."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def _is_name(text: str) -> bool:
-    """A registry's id, a slash, a repository's path."""
+    """Whether a text is a registry's id, a slash and a repository's path."""
     return "/" in text and _is_path(text)
 
 
@@ -78,7 +78,7 @@ def _is_path(text: str) -> bool:
 
 
 def mistake_in(line: bytes) -> str | None:
-    """The first thing that is wrong with a line, as `createdAt: expected a time, got 5; write …`; None: nothing is."""
+    """The first mistake in a line, as `createdAt: expected a time, got 5; write …`; None: the line is valid."""
     try:
         image = decoder.decode(line)
     except msgspec.ValidationError as error:
@@ -86,8 +86,8 @@ def mistake_in(line: bytes) -> str | None:
     except WRONG as error:
         return _no_json(error)
     if not _is_name(image.name):
-        return _said("name", image.name)
-    return next((_said(where, text) for where, text in _digests(image) if not is_digest(text)), None)
+        return _mistake("name", image.name)
+    return next((_mistake(where, text) for where, text in _digests(image) if not is_digest(text)), None)
 
 
 def _digests(image: Image) -> Iterator[tuple[str, str]]:
@@ -101,7 +101,7 @@ def _digests(image: Image) -> Iterator[tuple[str, str]]:
 
 
 def head_of(line: bytes) -> tuple[Unreadable, ...] | None:
-    """The repositories that a head names; None: the line is an image's. Raises ValueError: what is wrong with it."""
+    """The repositories that a head names; None: the line is an image. Raises ValueError with the mistake."""
     try:
         _probe.decode(line)
         if _firsts.decode(line).digest is not UNSET:
@@ -113,13 +113,13 @@ def head_of(line: bytes) -> tuple[Unreadable, ...] | None:
         raise ValueError(_no_json(error)) from error
     for number, row in enumerate(rows):
         if not _is_path(row.repository):
-            raise ValueError(_said(f"unreadable[{number}].repository", row.repository))
+            raise ValueError(_mistake(f"unreadable[{number}].repository", row.repository))
     return tuple(Unreadable(repository=row.repository, reason=row.reason) for row in rows)
 
 
 def _no_head(error: msgspec.ValidationError, line: bytes) -> str:
-    told = _any.decode(line)
-    if isinstance(told, dict) and not told.keys().isdisjoint(Image.__struct_encode_fields__):
+    head = _any.decode(line)
+    if isinstance(head, dict) and not head.keys().isdisjoint(Image.__struct_encode_fields__):
         what, remedy = _EXPECTED["digest"]
         return f"digest: expected {what}, got nothing; {remedy}: only a head has none"
     return _mistyped(error, line)
@@ -141,17 +141,17 @@ def _no_json(error: Exception) -> str:
 _BLOB = ("a blob", 'write, for example, {"digest": "sha256:…", "size": "1024"}')
 _TIME = ("a time with its offset", 'write, for example, "2026-11-23T03:00:00Z"')
 _BYTES = ("a number of bytes", 'write a whole number from 0 to 9223372036854775807, for example "1024"')
-_ONE = ("a digest", "write sha256: and 64 digits 0-9a-f")
+_DIGEST_TEXT = ("a digest", "write sha256: and 64 digits 0-9a-f")
 _TEXT = ("text", "put it in quotes")
 _ROW = ("a repository with its reason", 'write {"repository": "shop/api", "reason": "…"}')
 _EXPECTED = {
     "": ("an image", "write one JSON object a line"),
     "children": ("a list of digests", 'write, for example, ["sha256:…"], or null where it could not be read'),
-    "children[]": _ONE,
+    "children[]": _DIGEST_TEXT,
     "compressedSize": _BYTES,
     "config": _BLOB,
     "createdAt": _TIME,
-    "digest": _ONE,
+    "digest": _DIGEST_TEXT,
     "labels": ("a mapping of text", 'write, for example, {"team": "shop"}'),
     "labels[]": _TEXT,
     "layers": ("a list of blobs", "write […], or leave it out"),
@@ -162,7 +162,7 @@ _EXPECTED = {
     "pulledAt": _TIME,
     "repository": ("a repository's path", "write it without the registry's id, for example shop/api"),
     "size": _BYTES,
-    "subject": _ONE,
+    "subject": _DIGEST_TEXT,
     "tags": ("a list of tags", 'write, for example, ["v1.0.0"]'),
     "tags[]": ("a tag", "put it in quotes"),
     "unreadable": ("a list of repositories", "write […], or leave it out"),
@@ -170,38 +170,38 @@ _EXPECTED = {
 }
 
 
-def _said(where: str, value: object) -> str:
-    """`where`: the way to a value, as `layers[0].size`."""
+def _mistake(where: str, value: object) -> str:
+    """The message for a wrong value. `where`: its place, as `layers[0].size`."""
     field = re.sub(r"\[[^]]*\]$", "[]", where.rpartition(".")[2])
     what, remedy = _EXPECTED.get(field, _TEXT)
     return f"{where}: expected {what}, got {shown(value)}; {remedy}".removeprefix(": ")
 
 
 def _mistyped(error: msgspec.ValidationError, line: bytes) -> str:
-    """msgspec's finding in our words, with the value that it is about."""
+    """msgspec's error in our words, with the wrong value."""
     what, _, at = str(error).partition(" - at ")
     where = re.sub(r"^.*\$\.?|`.*$", "", at)
     missing = re.search("(missing required|unknown) field `(.*)`", what)
     if missing is None:
         try:
-            return _said(where, _value(_any.decode(line), where))
-        except WRONG as deeper:  # where the decoder of images does not look
+            return _mistake(where, _value(_any.decode(line), where))
+        except WRONG as deeper:  # a value that the decoder of images skips
             return _no_json(deeper)
     inner = f"{where}.{missing[2]}".removeprefix(".")
     if missing[1] == "missing required":
-        return _said(inner, None)
+        return _mistake(inner, None)
     known = (_Row if where else _Head).__struct_encode_fields__
     return f"{inner}: unknown key; known here: {', '.join(known)}"
 
 
-def _value(told: Any, where: str) -> Any:
-    """What stands at `where`; of a mapping whose key is not told, the first value that is no text."""
+def _value(value: Any, where: str) -> Any:
+    """The part of a value at `where`; for a mapping without a key there, its first value that is no text."""
     for name, step in re.findall(r"([^.\[\]]+)|\[([^]]*)\]", where):
-        match told:
+        match value:
             case list():
-                told = told[int(step)]
+                value = value[int(step)]
+            case dict() if name:
+                value = value.get(name)
             case dict():
-                told = (
-                    told.get(name) if name else next((one for one in told.values() if not isinstance(one, str)), None)
-                )
-    return told
+                value = next((part for part in value.values() if not isinstance(part, str)), None)
+    return value

@@ -1,4 +1,4 @@
-"""Names the images of a plan whose manifests say too little: unreadable ones, and those without a possible size."""
+"""Collects images of a plan with unreadable manifests or without a possible size, for its warnings."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,18 @@ from policies.warnings import PlanWarning
 
 @dataclass(slots=True)
 class ManifestProblems:
-    """What was found so far. `ignored`: digests of unreadable images that a person has set aside. `why`: by digest,
-    what was wrong with manifests, where the registry's driver has noted it.
+    """The problems of a plan's manifests.
+
+    `ignored`: digests of unreadable images that the file ignores. `why`: by digest, the error of the registry's driver.
     """
 
     ignored: frozenset[str]
     why: Mapping[str, str]
-    _unreadable: dict[str, list[UnreadableImage]] = field(default_factory=dict)  # by repository, as all of these
-    _unsized: dict[str, list[str]] = field(default_factory=dict)  # digests
+    _unreadable: dict[str, list[UnreadableImage]] = field(default_factory=dict)  # by repository
+    _unsized: dict[str, list[str]] = field(default_factory=dict)  # by repository: digests
 
-    def note(self, path: str, images: Iterable[Image]) -> None:
-        """Take in the images of a repository, in place of what was noted of it before."""
+    def add(self, path: str, images: Iterable[Image]) -> None:
+        """Add the images of a repository, in place of its earlier ones."""
         self._unreadable[path], self._unsized[path] = unreadable, unsized = [], []
         for image in images:
             if image.children is None:
@@ -31,27 +32,27 @@ class ManifestProblems:
 
     @property
     def unreadable(self) -> tuple[UnreadableImage, ...]:
-        """All of them, by repository."""
+        """The unreadable images, in the order of repositories."""
         return tuple(image for path in sorted(self._unreadable) for image in self._unreadable[path])
 
     def warnings(self) -> Iterator[PlanWarning]:
         if self.unreadable:
             yield PlanWarning(
                 "unreadable_images",
-                "Nothing goes in the repository of an unreadable image, which may list anything: delete it, push it"
-                " again, or name its digest under ignore_unreadable in the registry.",
+                "Nothing is deleted in the repository of an unreadable image, which may list any image: delete it, push"
+                " it again, or name its digest under ignore_unreadable in the registry.",
             )
         unsized = [f"{path}@{digest}" for path in sorted(self._unsized) for digest in self._unsized[path]]
         if unsized:
-            what = "1 image tells" if len(unsized) == 1 else f"{len(unsized):,} images tell"
+            images = "1 image has" if len(unsized) == 1 else f"{len(unsized):,} images have"
             yield PlanWarning(
                 "unknown_sizes",
-                f"{what} no possible size of all that belongs to it, for example {unsized[0]}:"
-                " conditions on its size are unknown, and no total of bytes counts it whole.",
+                f"{images} no possible size, for example {unsized[0]}: conditions on the size are unknown, and totals"
+                " of bytes do not count it completely.",
             )
 
 
 def _reason(image: Image, why: str) -> str:
     if image.media_type:
-        return f"its type {image.media_type[:100]} is not known, so that it may list other images"
-    return f"its manifest could not be read{f' ({why})' if why else ''}, so that it may list other images"
+        return f"its type {image.media_type[:100]} is not known, so it may list other images"
+    return f"its manifest could not be read{f' ({why})' if why else ''}, so it may list other images"

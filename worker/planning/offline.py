@@ -1,6 +1,6 @@
-"""The plan of a saved inventory, however large: read and decided a repository at a time, its decisions spooled.
+"""Plans a saved inventory of any size, a repository at a time, with its decisions in a spool.
 
-Nothing of the plan is given out before the file was read wholly.
+The caller gets the plan after the whole file was read.
 """
 
 import gc
@@ -36,14 +36,14 @@ class OfflinePlan:
 def plan_inventory(
     path: Path, policy: Policy, now: datetime, *, keep_per_repository: int = 0, block: int = BLOCK
 ) -> Iterator[OfflinePlan]:
-    """Plan a saved inventory; `-` is standard input. The plan can be read until the context is left.
+    """Plan a saved inventory; `-` is standard input. The plan can be read until the context ends.
 
     `block`: bytes decoded at once. Raises InventoryError, OSError.
     """
-    with tempfile.TemporaryDirectory(prefix="registry-gc-plan-") as folder, _no_collector():
+    with tempfile.TemporaryDirectory(prefix="registry-gc-plan-") as folder, _without_garbage_collection():
         inventory = open_inventory(_regular(path, Path(folder)), block)
 
-        def planned() -> OfflinePlan:
+        def make() -> OfflinePlan:
             decisions = Decisions()
             plan = make_plan(
                 inventory.read,
@@ -58,15 +58,15 @@ def plan_inventory(
             return OfflinePlan(plan, decisions)
 
         try:
-            found = planned()
+            planned = make()
         except NotGroupedError:
             inventory.index()
-            found = planned()
-        yield found
+            planned = make()
+        yield planned
 
 
 def _regular(path: Path, folder: Path) -> Path:
-    """A file that can be read at any place: what comes through a pipe is saved first."""
+    """A seekable file: the contents of a pipe are saved first."""
     if str(path) != "-" and (path.is_file() or not path.exists() or path.is_dir()):
         return path
     saved = folder / "inventory.ndjson"
@@ -79,8 +79,8 @@ def _regular(path: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
-    """Records make no circles, and looking for some costs a fifth of the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Records have no reference cycles, and the search for cycles costs a fifth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

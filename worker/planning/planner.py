@@ -1,6 +1,6 @@
-"""Has the policies decide on every image of a listed registry, and says what else a person should know of the plan.
+"""Decides on every image of a listed registry by the policies, and adds limits and warnings to the plan.
 
-Where an inventory comes from, and what becomes of a plan, is for `scan`.
+`scan` lists the registry and stores the plan.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 from worker.planning.inventory import Inventory
 from worker.planning.manifest_problems import ManifestProblems
-from worker.planning.scan_history import Comparison, compare
+from worker.planning.scan_history import HistoryComparison, compare
 from worker.planning.spool import Decisions
 from worker.runs.tags_read import tags_not_read
 from worker.store.scan_history import RegistryHistory
@@ -35,14 +35,14 @@ class Planned:
     plan: Plan
     decisions: Decisions
     exceeded: tuple[Exceeded, ...]
-    compared: Comparison
+    compared: HistoryComparison
     warnings: tuple[PlanWarning, ...] = ()
     unreadable_images: tuple[UnreadableImage, ...] = ()
     unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # path -> digests whose subject is not reported
 
     @property
     def suspicion(self) -> str:
-        """Why push times are not believed; empty: they are, or a person has said which ones are."""
+        """Why push times are not trusted; empty: they are, or a person has said since when they are."""
         return "" if self.registry.trust_times_after is not None else self.plan.plan_context.push_times.suspicion
 
 
@@ -53,9 +53,9 @@ def plan(
     plan_context: PlanContext = NOTHING,
     before: RegistryHistory = NEVER_SCANNED,
 ) -> Planned:
-    """Have the policies decide on every image of an inventory. Pure but for the spool.
+    """Decide on every image of an inventory. Pure except for the spool.
 
-    `before`: what earlier scans have seen.
+    `before`: the scan history.
     """
     plan_context = replace(
         plan_context,
@@ -66,15 +66,15 @@ def plan(
     )
     decisions = Decisions()
     unread: dict[str, tuple[str, ...]] = {}
-    unclear = ManifestProblems(plan_context.ignore_unreadable, inventory.unread)
-    tags: dict[str, int] = {}  # of repositories in which something goes
+    problems = ManifestProblems(plan_context.ignore_unreadable, inventory.unread)
+    tags: dict[str, int] = {}  # path -> number of tags, of repositories with deletions
 
     def read(only: Collection[str] | None) -> Iterator[Graph]:
-        return (build_graph(one) for one in inventory.repositories(only))
+        return map(build_graph, inventory.repositories(only))
 
-    def keep(decided: RepositoryPlan) -> None:
+    def add(decided: RepositoryPlan) -> None:
         decisions.add(decided)
-        unclear.note(decided.path, decided.graph.images)
+        problems.add(decided.path, decided.graph.images)
         unread[decided.path] = decided.unread
         tags[decided.path] = sum(len(image.tags) for image in decided.graph.images) if decided.deletions else 0
 
@@ -83,7 +83,7 @@ def plan(
         read,
         registry.policy,
         now,
-        keep,
+        add,
         unreadable=inventory.unreadable,
         keep_per_repository=n,
         plan_context=plan_context,
@@ -97,16 +97,16 @@ def plan(
         decisions,
         exceeded(made.totals, registry.limits) + compared.exceeded,
         compared,
-        warnings=(*made.warnings, *unclear.warnings(), *tags_not_read(tags, registry)),
-        unreadable_images=unclear.unreadable,
+        warnings=(*made.warnings, *problems.warnings(), *tags_not_read(tags, registry)),
+        unreadable_images=problems.unreadable,
         unread={path: digests for path, digests in unread.items() if digests},
     )
 
 
 def _push_times(registry: RegistrySettings, before: RegistryHistory) -> PushTimeTrust:
-    """Which push times are believed before this inventory is looked at. A doubt stays until a person answers it.
+    """The trust in push times before this inventory. A suspicion stays until a person answers it.
 
-    What this store saw first, and when, is its own word: a whole registry seen first in one scan is no doubt.
+    Times of first listings are the store's own: a whole registry seen first in one scan is not suspicious.
     """
     trusted = registry.trust_times_after
     if not registry.reports_push_time:

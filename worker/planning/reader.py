@@ -1,4 +1,4 @@
-"""Reads repositories for a scan, beside what the store remembers: push times and tags that a registry does not tell."""
+"""Reads repositories for a scan, and adds what a registry does not report from the scan history."""
 
 import threading
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ from worker.store.scan_history import RegistryHistory
 
 @dataclass(slots=True)
 class RepositoryReader:
-    """The repositories of one registry as one scan reads them. Safe to use from several threads."""
+    """Reads the repositories of one registry for one scan. Safe to use from several threads."""
 
     store: Store | None
     registry: RegistrySettings
-    before: RegistryHistory  # what earlier scans have seen
+    before: RegistryHistory
     now: datetime
-    _there: dict[str, frozenset[str]] = field(default_factory=dict)  # path -> digests that are there without a tag
-    _returned: threading.Event = field(default_factory=threading.Event)  # images are there that had been missing
+    _there: dict[str, frozenset[str]] = field(default_factory=dict)  # path -> digests that exist without a tag
+    _returned: threading.Event = field(default_factory=threading.Event)  # an image exists that was missing before
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, opened: Registry, path: str) -> tuple[Image, ...]:
-        """What is in a repository. Raises RegistryError, StoreError."""
+        """The images of a repository. Raises RegistryError, StoreError."""
         images = opened.images(path)
         if isinstance(opened, ListsTagsOnly):
-            self._look_for(opened, path, images)
+            self._find_untagged(opened, path, images)
         if self.registry.reports_push_time:
             return images
         seen, digests = self.before.repository(path), [image.digest for image in images]
         known = seen.lookup(digests)
-        went = self.before.gone.get(path, frozenset())  # and was pushed again
+        gone = self.before.gone.get(path, frozenset())  # if listed, pushed again
         if len(seen.lookup(digests, include_missing=True)) > len(known):
             self._returned.set()
-        times = {digest: one.first_seen for digest, one in known.items() if digest not in went}
+        times = {digest: row.first_seen for digest, row in known.items() if digest not in gone}
         return with_first_seen(images, times, self.now)
 
     @property
-    def recalled(self) -> RegistryHistory:
-        """What earlier scans have seen; what lost its tag and is there all the same has not vanished."""
+    def history(self) -> RegistryHistory:
+        """The scan history with this scan's findings: an image that lost its tag and still exists has not vanished."""
         accounted = dict(self.before.deleted_by_us)
         for path, digests in self._there.items():
             accounted[path] = (*accounted.get(path, ()), *sorted(digests))
@@ -56,8 +56,8 @@ class RepositoryReader:
             head = structs.replace(head, returned=(*head.returned, self.now))
         return replace(self.before, deleted_by_us=accounted, last_scan=head)
 
-    def _look_for(self, opened: ListsTagsOnly, path: str, images: Sequence[Image]) -> None:
-        """Ask by its digest for whatever the last scan saw here and no tag leads to any more."""
+    def _find_untagged(self, opened: ListsTagsOnly, path: str, images: Sequence[Image]) -> None:
+        """Request, by digest, the images that the last scan listed here and that no tag names now."""
         listed = [image.digest for image in images]
         ours = self.before.deleted_by_us.get(path, ())
         gone = find_absent(
@@ -69,13 +69,13 @@ class RepositoryReader:
         try:
             there = opened.existing(path, sorted(lost))
         except RegistryError:
-            return  # it counts as vanished: what cannot be asked for is no proof of anything
+            return  # the images count as vanished: nothing proves that they exist
         with self._lock:
             self._there[path] = there
 
     def _planned(self, path: str) -> frozenset[str]:
-        """The digests that the newest plan saw in a repository: memory keeps no whole ones."""
+        """The digests of a repository in the newest plan: the scan history has no whole digests."""
         if self.store is None:
             return frozenset()
         with self.store.read() as connection:
-            return frozenset(one.digest for one in plans.newest_images_of(connection, self.registry.name, path))
+            return frozenset(image.digest for image in plans.newest_images_of(connection, self.registry.name, path))

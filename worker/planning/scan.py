@@ -49,7 +49,7 @@ log = Log(__name__)
 
 
 class _Listed(msgspec.Struct):
-    """What is to be remembered of an image, as its decision says it too."""
+    """The facts of an image for the scan history, as its decision has them."""
 
     digest: str
     tags: tuple[str, ...]
@@ -59,7 +59,7 @@ _images = msgspec.json.Decoder(_Listed)
 
 
 def load_history(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
-    """What earlier scans have seen. Raises StoreError."""
+    """The scan history of a registry. Raises StoreError."""
     if store is None:
         return NEVER_SCANNED
     with store.read() as connection:
@@ -75,7 +75,7 @@ def plan_live(
     progress: Progress = lambda _done, _all: None,
     store: Store | None = None,
 ) -> Planned:
-    """List and decide, record nothing. `store`: read for what is known of manifests, never written.
+    """List and decide, record nothing. `store`: read for the facts of manifests, never written.
 
     Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
@@ -88,9 +88,9 @@ def plan_live(
     def opened_again() -> AbstractContextManager[Registry]:
         return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, save=False))
 
-    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.recalled), opened_again)
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.history), opened_again)
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
-    return planned if store is None else _beside_earlier_plans(store, planned)
+    return planned if store is None else _with_size_limit(store, planned)
 
 
 def list_live(
@@ -100,14 +100,9 @@ def list_live(
     progress: Progress = lambda _done, _all: None,
     store: Store | None = None,
 ) -> Inventory:
-    """A registry's inventory, recording nothing. Raises ClockError, RegistryError, StoreError."""
-    return _list(
-        store,
-        registry,
-        RepositoryReader(store, registry, load_history(store, registry), datetime.now(UTC)),
-        limiter,
-        progress,
-    )
+    """A registry's inventory. Records nothing. Raises ClockError, RegistryError, StoreError."""
+    reader = RepositoryReader(store, registry, load_history(store, registry), datetime.now(UTC))
+    return _list(store, registry, reader, limiter, progress)
 
 
 def _list(
@@ -129,11 +124,11 @@ def carry_out_scan(
 ) -> tuple[TaskCall, ...]:
     """Plan a run: claim it, list, decide, store the whole plan in one transaction. Safe to run twice, late, or never.
 
-    Raises StoreError. What is wrong with the registry ends the run as failed, with one line.
+    Raises StoreError. An error of the registry ends the run as failed, with a message of one line.
     """
     run = _claim(store, settings, run_id)
     if run is None:
-        return ()  # somebody else carries it out, or it waited so long that it is missed
+        return ()  # another worker has it, or it waited so long that it is missed
     began = time.monotonic()
     log.info("scan_started", run=run_id, registry=run.registry, attempt=run.scans)
     reach("scan_claimed")
@@ -143,7 +138,7 @@ def carry_out_scan(
         return ()
     try:
         with Heartbeat(store, run_rows.scan_lease(run), settings.timing.lease) as heartbeat:
-            planned = _plan_run(store, settings, registry, run, limiter, _watching(heartbeat))
+            planned = _plan_run(store, settings, registry, run, limiter, _check_of(heartbeat))
             reach("inventory_taken")
             if not _store_plan(store, run, planned, settings):
                 return ()
@@ -171,7 +166,7 @@ def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
         return run_rows.claim_scan(connection, run_id, owner=identity(), now=now, until=until, most=lifecycle.SCANS)
 
 
-def _watching(heartbeat: Heartbeat) -> Alive:
+def _check_of(heartbeat: Heartbeat) -> Alive:
     def alive() -> None:
         if heartbeat.lost.is_set():
             raise ScanStoppedError
@@ -180,7 +175,7 @@ def _watching(heartbeat: Heartbeat) -> Alive:
 
 
 def _end_stopped(store: Store, run: Run) -> None:
-    """An aborted scan ends its run; one whose lease was lost leaves it to who holds the lease now."""
+    """End the run of an aborted scan. If only the lease was lost, its new holder carries on."""
     now = datetime.now(UTC)
     with store.read() as connection:
         current = run_rows.get(connection, run.id)
@@ -218,36 +213,36 @@ def _plan_run(
             yield again
 
     planned = plan_with_subjects(
-        lambda: plan(inventory, registry, at, plan_context, reader.recalled), opened_again, alive
+        lambda: plan(inventory, registry, at, plan_context, reader.history), opened_again, alive
     )
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
-    return _beside_earlier_plans(store, planned)
+    return _with_size_limit(store, planned)
 
 
 def _clock() -> datetime:
     return datetime.now(UTC)
 
 
-def _beside_earlier_plans(store: Store, planned: Planned) -> Planned:
-    """The same, blocked as well if it is unlike the registry's plans before it."""
+def _with_size_limit(store: Store, planned: Planned) -> Planned:
+    """The plan, blocked too if its size is unlike that of the registry's earlier plans."""
     with store.read() as connection:
         sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_AMONG)
     return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.summary.totals, sizes))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) -> bool:
-    """The whole plan, or none: rows in portions, then the one update that makes them a plan. False: the lease was lost.
+    """Store the whole plan, or none: rows in portions, then one update that makes them a plan. False: lease lost.
 
-    Portions, because a million decisions in one transaction would keep every other writer waiting. Nothing looks at the
-    rows of a run that is still planning, and a scan that begins again clears them first.
+    A million decisions in one transaction would block every other writer. Nothing reads the rows of a run that is
+    still planning, and a repeated scan deletes them first.
     """
     writer = PlanWriter(run.id, planned.plan.summary)
     history_rows = ScanHistoryRows(planned.compared, planned.now)
-    remembered: list[tuple[str, bytes]] = []
+    staged: list[tuple[str, bytes]] = []
 
     def rows() -> Iterator[tuple[Segment, PlanRows]]:
         for segment, decided in zip(planned.inventory.segments, planned.decisions, strict=True):
-            remembered.extend(history_rows.of(decided.path, _images.decode_lines(decided.lines)))
+            staged.extend(history_rows.repository_rows(decided.path, _images.decode_lines(decided.lines)))
             yield segment, writer.rows(segment, decided.lines, decided.deletions)
 
     with store.write() as connection:
@@ -258,20 +253,20 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
         with store.write() as connection:
             if not leases.holds(connection, run_rows.scan_lease(run)):
                 return False
-            for segment, some in portion:
-                plans.write_rows(connection, segment, some)
-            scan_history.stage(connection, run.id, remembered)
-            remembered.clear()
+            for segment, repository_rows in portion:
+                plans.write_rows(connection, segment, repository_rows)
+            scan_history.stage(connection, run.id, staged)
+            staged.clear()
     with store.write() as connection:
         now = store.now(connection)
         if not leases.holds(connection, run_rows.scan_lease(run)):
             return False
-        scan_history.stage(connection, run.id, history_rows.rest(planned.suspicion))
+        scan_history.stage(connection, run.id, history_rows.remaining_rows(planned.suspicion))
         scan_history.apply_staged(connection, run.id, planned.registry.history_key)
         facts = _facts(planned, writer) | {"terms": encode_terms(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         older: list[str] = []
-        if run.mode == "delete":  # a dry run says nothing against a plan that waits for its approval
+        if run.mode == "delete":  # a dry run does not replace a plan that waits for its approval
             older = run_rows.supersede(connection, run.registry, run.registry_key, run.id, now)
         retention.forget(connection, run.registry, plans=settings.retention.plans)
     for superseded in older:
@@ -280,7 +275,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
 
 
 def _log_plan(run: Run, planned: Planned, seconds: float) -> None:
-    """Log what could not be read, and what the plan comes to."""
+    """Log unreadable repositories, and the totals of the plan."""
     facts: dict[str, Any] = {"run": run.id, "registry": run.registry}
     for unreadable in planned.inventory.unreadable:
         log.warning("repository_unreadable", **facts, repository=unreadable.repository, reason=unreadable.reason)
@@ -290,7 +285,7 @@ def _log_plan(run: Run, planned: Planned, seconds: float) -> None:
 
 
 def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
-    """What a run's row says of its plan."""
+    """The columns of a run's row about its plan."""
     totals = planned.plan.summary.totals
     return {
         "plan_sha256": writer.plan_sha256,

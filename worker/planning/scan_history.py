@@ -1,4 +1,4 @@
-"""What a scan makes of what earlier ones have seen: what vanished since, and what is to be remembered from now on."""
+"""Compares a scan with the scan history: images that vanished, and the new rows of the history."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,24 +30,24 @@ _NOTHING = digest_rows([])
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A complete scan beside what earlier ones have seen."""
+class HistoryComparison:
+    """A complete scan compared with the scan history."""
 
     before: RegistryHistory = field(default_factory=RegistryHistory)
-    listed: frozenset[str] = frozenset()  # paths of what was listed whole
+    listed: frozenset[str] = frozenset()  # paths of completely listed repositories
     unreadable: frozenset[str] = frozenset()
     vanished: Vanished = field(default_factory=Vanished)
-    unasked: frozenset[str] = frozenset()  # remembered, and no longer among the repositories that the file names
+    unasked: frozenset[str] = frozenset()  # in the history, and no longer in the configuration file
 
     @property
     def exceeded(self) -> tuple[Exceeded, ...]:
-        """The limit that it is over, if it is."""
+        """The limit `vanished`, if the scan exceeds it."""
         if not self.vanished.suspicious_absence:
             return ()
         return (Exceeded("vanished", self.vanished.share, VANISHED_SHARE),)
 
     def paths_gone(self) -> Iterator[str]:
-        """Repositories that are remembered and no longer there."""
+        """Repositories in the history that do not exist any more."""
         return (path for path in self.before.seen if path not in self.listed and path not in self.unreadable)
 
 
@@ -56,13 +56,13 @@ def compare(
     surveys: Iterable[Survey],
     unreadable: Iterable[Unreadable],
     asks_for: Callable[[str], bool] = lambda _path: True,
-) -> Comparison:
-    """What vanished. A repository that is gone counts whole, one that could not be listed does not.
+) -> HistoryComparison:
+    """Find vanished images. All images of a vanished repository count, those of an unlistable one do not.
 
-    `asks_for`: whether the file asks for a repository. One that it asked for before is forgotten.
+    `asks_for`: whether the file includes a repository. A repository that it no longer includes is forgotten.
     """
-    listed = {one.path: one.digests for one in surveys}
-    failed = frozenset(one.repository for one in unreadable)
+    listed = {survey.path: survey.digests for survey in surveys}
+    failed = frozenset(failure.repository for failure in unreadable)
     unasked = frozenset(path for path in before.seen if not asks_for(path))
     parts = (
         find_absent(
@@ -74,26 +74,26 @@ def compare(
         for path in before.seen
         if path not in failed and path not in unasked
     )
-    return Comparison(before, frozenset(listed), failed, add_up_absent(parts), unasked)
+    return HistoryComparison(before, frozenset(listed), failed, add_up_absent(parts), unasked)
 
 
 @dataclass(frozen=True)
 class ScanHistoryRows:
-    """Makes the rows of a registry's new memory; those of repositories that did not change are left out."""
+    """Makes the changed rows of a registry's scan history."""
 
-    compared: Comparison
+    compared: HistoryComparison
     now: datetime
 
-    def of(self, path: str, images: Iterable[TaggedDigest]) -> tuple[tuple[str, bytes], ...]:
-        """The row of a repository of which a complete scan saw these images, or none."""
+    def repository_rows(self, path: str, images: Iterable[TaggedDigest]) -> tuple[tuple[str, bytes], ...]:
+        """The row of a repository with these images, or none if its history did not change."""
         before = self.compared.before.repository(path)
         after = self._after(path, before, tuple(images))
         return () if after.pack() == before.pack() else ((path, pack_repository(after)),)
 
-    def rest(self, suspicion: str) -> Iterator[tuple[str, bytes]]:
-        """The rows of repositories that are gone, then that of the registry."""
+    def remaining_rows(self, suspicion: str) -> Iterator[tuple[str, bytes]]:
+        """The rows of repositories that do not exist any more, then the row of the registry."""
         for path in self.compared.paths_gone():
-            yield from ((path, REMOVED),) if path in self.compared.unasked else self.of(path, ())
+            yield from ((path, REMOVED),) if path in self.compared.unasked else self.repository_rows(path, ())
         before = self.compared.before
         unread = self.compared.unreadable
         lagging = (

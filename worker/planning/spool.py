@@ -1,5 +1,4 @@
-"""Records by name in a temporary file, as what is read one at a time need not be held in memory whole: repositories,
-and the decisions of a plan, encoded once as they are made, from where they are shown, printed and stored."""
+"""Records by name in a temporary file, to save memory: repositories, and the encoded decisions of a plan."""
 
 import tempfile
 import threading
@@ -16,11 +15,9 @@ _decoder = msgspec.json.Decoder(Decision)
 
 
 class Spool(Generic[T]):
-    """Keeps records of one type, each under a name, and gives them back in order of their names, as often as asked.
+    """Records of one type, each with a name, read in the order of names. A new record replaces one with the same name.
 
-    A record that is added under a name again takes the place of the one before.
-
-    The file has no name on disk and goes with the last reference. Safe to add to from several threads.
+    The file has no name on disk, and the last reference to the spool deletes it. Safe to use from several threads.
     """
 
     def __init__(self, kind: type[T]) -> None:
@@ -52,7 +49,7 @@ class Spool(Generic[T]):
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """One repository of a plan."""
+    """The decisions of a plan on one repository."""
 
     path: str
     lines: bytes  # its decisions as NDJSON
@@ -60,21 +57,21 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Decisions:
-    """Those of a plan, repository by repository in order of their paths."""
+    """The decisions of a plan, repository by repository, in the order of paths."""
 
     def __init__(self) -> None:
         self._spool = Spool(Decided)
 
     def add(self, plan: RepositoryPlan, *, deletions: bool = True) -> None:
-        """Take a repository in, in place of what was said of it before. `deletions`: whether somebody will ask."""
+        """Add a repository, in place of its earlier decisions. Without `deletions`, its deletions are not saved."""
         self._spool.add(plan.path, Decided(plan.path, _encode(plan.decisions), plan.deletions if deletions else ()))
 
     def __iter__(self) -> Iterator[Decided]:
         return iter(self._spool)
 
     def lines(self) -> Iterator[bytes]:
-        """As NDJSON, in pieces of whole lines."""
-        return (one.lines for one in self._spool)
+        """NDJSON, in blocks of whole lines."""
+        return (decided.lines for decided in self._spool)
 
     def records(self) -> Iterator[Decision]:
         for lines in self.lines():

@@ -1,7 +1,7 @@
-"""Reads, for a plan, what no listing reports: which image an untagged image that a rule selects refers to.
+"""Reads, for a plan, the subjects of selected untagged images, which no listing reports.
 
-The plan keeps such an image until its manifest has been read. Each manifest is read once, ever, and what one scan does
-not reach in its time is left to a later one.
+The plan keeps such an image until its manifest was read. Each manifest is read only once, and a later scan reads those
+that one scan does not reach in its time.
 """
 
 import time
@@ -19,8 +19,7 @@ from worker.registries.interface import ReadsSubjects, Registry
 from worker.store import plans
 from worker.store.plans import Segment
 
-SECONDS = 600.0  # of reading manifests in one scan
-
+SECONDS = 600.0  # for reading manifests in one scan
 
 Reopened = Callable[[], AbstractContextManager[Registry]]
 
@@ -28,9 +27,9 @@ Reopened = Callable[[], AbstractContextManager[Registry]]
 def plan_with_subjects(
     make: Callable[[], Planned], opened_again: Reopened, alive: Alive = lambda: None, seconds: float = SECONDS
 ) -> Planned:
-    """The plan, after the subjects that decide in it and that no listing reports were read. Raises ScanStoppedError.
+    """The plan, after the unreported subjects that it depends on were read. Raises ScanStoppedError.
 
-    `make`: plans the same inventory, which is changed in place.
+    `make`: plans the same inventory, which changes in place.
     """
     planned = make()
     if not planned.unread:
@@ -43,37 +42,38 @@ def plan_with_subjects(
 def _resolve(
     planned: Planned, opened: Registry, make: Callable[[], Planned], alive: Alive, not_after: float
 ) -> tuple[Planned, RegistryError | None]:
-    """The plan after the manifests it needs were read, and the first refusal.
+    """The plan after the necessary manifests were read, and the first refusal.
 
-    A subject that was read may change what a count selects, so a new plan may need more.
+    A subject may change which images a count selects, so a new plan may need more manifests.
     """
     refusal: RegistryError | None = None
     if not isinstance(opened, ReadsSubjects):
         return planned, refusal
     asked: set[tuple[str, str]] = set()
-    while wanted := _not_asked(planned.unread, asked):
+    while True:
+        wanted = {
+            path: new
+            for path, digests in planned.unread.items()
+            if (new := [digest for digest in digests if (path, digest) not in asked])
+        }
+        if not wanted:
+            return planned, refusal
         refused = _read(opened, planned, wanted, not_after, alive)
         refusal = refusal or refused
         asked.update((path, digest) for path, digests in wanted.items() for digest in digests)
         planned = make()
         if time.monotonic() >= not_after:
-            break
-    return planned, refusal
-
-
-def _not_asked(unread: Mapping[str, tuple[str, ...]], asked: set[tuple[str, str]]) -> dict[str, list[str]]:
-    new = {path: [digest for digest in digests if (path, digest) not in asked] for path, digests in unread.items()}
-    return {path: digests for path, digests in new.items() if digests}
+            return planned, refusal
 
 
 def _read(
     opened: ReadsSubjects, planned: Planned, wanted: Mapping[str, Sequence[str]], not_after: float, alive: Alive
 ) -> RegistryError | None:
-    """Read repositories side by side; the first refusal. Raises ScanStoppedError."""
+    """Read subjects, several repositories in parallel; return the first refusal. Raises ScanStoppedError."""
     segments = planned.inventory.segments
     stopped = False
 
-    def read_one(path: str) -> RegistryError | None:
+    def read_repository(path: str) -> RegistryError | None:
         if stopped:
             raise ScanStoppedError
         images = plans.decode_images(segments[path].images)
@@ -85,17 +85,17 @@ def _read(
     refusals = []
     with ThreadPoolExecutor(planned.registry.rate.concurrency, "subjects") as pool:
         try:
-            for future in as_completed([pool.submit(read_one, path) for path in sorted(wanted)]):
+            for future in as_completed([pool.submit(read_repository, path) for path in sorted(wanted)]):
                 alive()
                 refusals.append(future.result())
         except BaseException:
             stopped = True
             raise
-    return next((one for one in refusals if one is not None), None)
+    return next(filter(None, refusals), None)
 
 
 def warning_of(planned: Planned, refusal: RegistryError | None) -> tuple[PlanWarning, ...]:
-    """What whoever reads the plan should know of the images whose subject is still unknown."""
+    """A warning about the images whose subject is still unknown."""
     count = sum(map(len, planned.unread.values()))
     if not count:
         return ()

@@ -1,7 +1,7 @@
-"""Puts images of one repository back into a registry, one at a time, and finds out what really is there then.
+"""Restores images of one repository, one at a time, and verifies that the registry really has them.
 
-What to put back, and in which order, is decided in `restore`. A registry's word that it took a manifest is not
-believed: the manifest is read back and hashed, and a byte of every blob is fetched.
+`restore` decides which images, and in which order. An accepted push proves nothing: the manifest is read back and
+hashed, and a byte of every blob is fetched.
 """
 
 import re
@@ -18,19 +18,19 @@ from worker.registries.interface import Restores, SavedManifest
 from worker.store.undo import UndoRecord
 
 Answer = Literal["whole", "partly", "lost", "unfinished"]
-Sources = Callable[[str], Sequence[str]]  # a blob's digest -> repositories that may have it, the likeliest first
+Sources = Callable[[str], Sequence[str]]  # a blob's digest -> repositories that may have it, the most likely first
 
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
-COLLECTED = "the registry has freed what it names; only pushing it again brings that back"
+COLLECTED = "the registry has deleted blobs of the image; only pushing the image again restores them"
 CACHED = (
-    "the registry took it and does not have it: it remembers what its collector has freed; "
+    "the registry accepted the manifest and does not have it: it caches what its garbage collector has deleted; "
     "restart the registry, then restore again"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MovedTag:
-    """A tag that names another image by now: somebody has pushed it since."""
+    """A tag that names another image now: somebody has pushed it since."""
 
     tag: str
     digest: str
@@ -38,30 +38,30 @@ class MovedTag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoredImage:
-    """What is there of one image that was deleted, now that it was tried to put it back; its JSON has these keys.
+    """The result of restoring one deleted image; its JSON has these keys.
 
-    whole: manifest, blobs, and all that an index lists; partly: its manifest, but not all of that, or not every tag;
-    lost: not its manifest; unfinished: the registry did not say, so that nothing is known.
+    whole: the registry has the manifest, all blobs, and all images of an index; partly: it has the manifest, but not
+    all of these, or not every tag; lost: it does not have the manifest; unfinished: unknown, the registry failed.
     """
 
     repository: str
     digest: str
     run: str
     answer: Answer
-    tags: tuple[str, ...] = ()  # that name it now, of those it had
+    tags: tuple[str, ...] = ()  # of its old tags, those that name it now
     left: tuple[MovedTag, ...] = ()
-    missing: tuple[str, ...] = ()  # blobs, and manifests that it lists, which are not there
+    missing: tuple[str, ...] = ()  # blobs, and listed manifests, that the registry does not have
     message: str = ""
 
     @classmethod
     def of(cls, undo: UndoRecord, answer: Answer, **more: Any) -> Self:
-        """The answer for an image of which that was kept; `more`: the other fields."""
-        return cls(run=undo.run_id, repository=undo.repository, digest=undo.kept.digest, answer=answer, **more)
+        """The result for an image of the store; `more`: the other fields."""
+        return cls(run=undo.run_id, repository=undo.repository, digest=undo.manifest.digest, answer=answer, **more)
 
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """An image to put back. `tagged`: by its tags too; else an index needs it, and nobody has asked for more."""
+    """An image to restore. `tagged`: with its tags; else only an index needs it."""
 
     undo: UndoRecord
     tagged: bool = True
@@ -73,7 +73,7 @@ class _Descriptor(Struct, rename="camel"):
     urls: list[str] | None = None
 
 
-class _Names(Struct):
+class _Manifest(Struct):
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
     manifests: list[_Descriptor] | None = None
@@ -81,104 +81,108 @@ class _Names(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What must be in the repository for a manifest to be whole, each digest once."""
+    """The blobs and manifests that a manifest needs in its repository, each digest once."""
 
     blobs: tuple[str, ...] = ()
     manifests: tuple[str, ...] = ()
 
 
-def needs_of(kept: SavedManifest) -> Needs:
-    """What a manifest's own bytes name. Left out: layers that it says to be elsewhere, and what is no manifest."""
+def needs_of(saved: SavedManifest) -> Needs:
+    """The blobs and manifests that a manifest names, without layers at other URLs and listed digests of other types."""
     try:
-        names = msgspec.json.decode(kept.body, type=_Names)
+        manifest = msgspec.json.decode(saved.body, type=_Manifest)
     except (ValueError, RecursionError):
         return Needs()
-    blobs = [one.digest for one in (names.config, *(names.layers or ())) if one and one.digest and not one.urls]
-    listed = [one.digest for one in names.manifests or () if one.media_type in ("", *IMAGE_TYPES, *INDEX_TYPES)]
+    blobs = [
+        blob.digest for blob in (manifest.config, *(manifest.layers or ())) if blob and blob.digest and not blob.urls
+    ]
+    types = ("", *IMAGE_TYPES, *INDEX_TYPES)
+    listed = [child.digest for child in manifest.manifests or () if child.media_type in types]
     return Needs(tuple(dict.fromkeys(blobs)), tuple(dict.fromkeys(filter(None, listed))))
 
 
 @dataclass(slots=True)
-class _Named:
-    """What became of an image's tags."""
+class _TagResults:
+    """The results of restoring an image's tags."""
 
-    have: list[str] = field(default_factory=list)
-    left: list[MovedTag] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)  # why some tags are not there
+    restored: list[str] = field(default_factory=list)
+    moved: list[MovedTag] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # why the other tags are missing
 
 
 @dataclass(slots=True)
 class ImageRestorer:
-    """One repository, into which images are put back in the order in which they are handed in."""
+    """Restores images of one repository, in the order in which the caller passes them."""
 
     registry: Restores
     path: str
     sources: Sources
-    partly: bool = False  # an index gets its tags back, though images that it lists are not there
+    partly: bool = False  # restore the tags of an index even if listed images are missing
     answers: dict[str, Answer] = field(default_factory=dict)  # by digest
-    _there: dict[str, bool] = field(default_factory=dict)  # by digest: what indexes list, and nobody has put back
-    _fetched: set[str] = field(default_factory=set)  # blobs, while a manifest was there that keeps them there
+    _there: dict[str, bool] = field(
+        default_factory=dict
+    )  # by digest, of listed manifests that were not restored: whether the registry has them
+    _fetched: set[str] = field(default_factory=set)  # blobs that were fetched while a manifest protected them
 
     def restore(self, wanted: WantedImage) -> RestoredImage:
-        """One image. Raises RegistryError: a systemic one, after which the next image would fare no better."""
+        """Restore one image. Raises RegistryError if it is systemic: the next image would fail alike."""
         try:
-            found = self._tried(wanted.undo, wanted.undo.image.tags if wanted.tagged else ())
+            result = self._attempt(wanted.undo, wanted.undo.image.tags if wanted.tagged else ())
         except RegistryError as error:
             if error.systemic:
                 raise
-            found = RestoredImage.of(wanted.undo, "unfinished", message=str(error))
-        self.answers[found.digest] = found.answer
-        return found
+            result = RestoredImage.of(wanted.undo, "unfinished", message=str(error))
+        self.answers[result.digest] = result.answer
+        return result
 
-    def _tried(self, undo: UndoRecord, tags: Sequence[str]) -> RestoredImage:
-        needs = needs_of(undo.kept)
-        there = self._is_there(undo.kept.digest)
-        lost = self._lost(needs.blobs)
-        if lost:  # a manifest over lost blobs is not put: some registries would list its tag and have nothing
-            return RestoredImage.of(undo, "partly" if there else "lost", missing=lost, message=COLLECTED)
-        if not there:
-            try:  # by its digest first: a tag is moved only to what is surely there
-                self.registry.push_manifest(self.path, undo.kept)
+    def _attempt(self, undo: UndoRecord, tags: Sequence[str]) -> RestoredImage:
+        needs = needs_of(undo.manifest)
+        present = self._has_manifest(undo.manifest.digest)
+        lost = self._missing_after_mount(needs.blobs)
+        if lost:  # no manifest is pushed over missing blobs: some registries would list a tag without an image
+            return RestoredImage.of(undo, "partly" if present else "lost", missing=lost, message=COLLECTED)
+        if not present:
+            try:  # by digest first: a tag may only name a manifest that the registry certainly has
+                self.registry.push_manifest(self.path, undo.manifest)
             except BlobsMissingError as error:
                 missing = tuple(dict.fromkeys(DIGEST.findall(error.message))) or self._absent(needs.manifests)
                 return RestoredImage.of(undo, "lost", missing=missing, message=str(error))
-            if not self._is_there(undo.kept.digest):
+            if not self._has_manifest(undo.manifest.digest):
                 return RestoredImage.of(undo, "lost", message=CACHED)
         complete = self.partly or not self._absent(needs.manifests)
-        named = self._tag(undo.kept, tags, may_put=complete)
-        return self._judged(undo, needs, named)
+        return self._verify(undo, needs, self._restore_tags(undo.manifest, tags, may_push=complete))
 
-    def _judged(self, undo: UndoRecord, needs: Needs, named: _Named) -> RestoredImage:
-        """What is there of an image whose manifest was read back."""
-        lost = self.registry.missing_blobs(self.path, [one for one in needs.blobs if one not in self._fetched])
+    def _verify(self, undo: UndoRecord, needs: Needs, tags: _TagResults) -> RestoredImage:
+        """The result for an image whose manifest was read back."""
+        lost = self.registry.missing_blobs(self.path, [blob for blob in needs.blobs if blob not in self._fetched])
         self._fetched.update(set(needs.blobs).difference(lost))
         absent = self._absent(needs.manifests)
-        words = [COLLECTED] if lost else []
-        words += [f"not all that it lists is whole: {', '.join(absent)}"] if absent else []
-        words += named.refused
-        whole = not (lost or absent or named.refused)
-        words += [f"{one.tag} was pushed since, and is left as it is" for one in named.left]
+        messages = [COLLECTED] if lost else []
+        messages += [f"listed images are not whole: {', '.join(absent)}"] if absent else []
+        messages += tags.refused
+        whole = not messages
+        messages += [f"{moved.tag} was pushed since, and is left as it is" for moved in tags.moved]
         return RestoredImage.of(
             undo,
             "whole" if whole else "partly",
-            tags=tuple(named.have),
-            left=tuple(named.left),
+            tags=tuple(tags.restored),
+            left=tuple(tags.moved),
             missing=(*lost, *absent),
-            message="; ".join(words),
+            message="; ".join(messages),
         )
 
-    def _is_there(self, digest: str) -> bool:
-        """Whether a manifest can be read, hashed to its digest."""
+    def _has_manifest(self, digest: str) -> bool:
+        """Whether the registry returns the manifest, with the right hash."""
         try:
             self.registry.save(self.path, digest)
         except NotFoundError:
             return False
         return True
 
-    def _lost(self, blobs: Iterable[str]) -> tuple[str, ...]:
-        """Those of these blobs that are neither here nor could be taken over from another repository."""
-        unsure = [blob for blob in blobs if blob not in self._fetched]
-        lost = self.registry.missing_blobs(self.path, unsure) if unsure else ()
+    def _missing_after_mount(self, blobs: Iterable[str]) -> tuple[str, ...]:
+        """Those of these blobs that the repository lacks and that cannot be mounted from another repository."""
+        unverified = [blob for blob in blobs if blob not in self._fetched]
+        lost = self.registry.missing_blobs(self.path, unverified) if unverified else ()
         mounted = [blob for blob in lost if self._mount(blob)]
         still = self.registry.missing_blobs(self.path, mounted) if mounted else ()
         return tuple(blob for blob in lost if blob not in mounted or blob in still)
@@ -191,64 +195,64 @@ class ImageRestorer:
                 if self.registry.mount(self.path, blob, source):
                     return True
             except RegistryError as error:
-                if error.systemic and not isinstance(error, PermissionDeniedError):  # that repository may be closed
+                if error.systemic and not isinstance(error, PermissionDeniedError):  # that repository may be forbidden
                     raise
         return False
 
     def _absent(self, manifests: Iterable[str]) -> tuple[str, ...]:
-        """Those of the manifests that an index lists which are not there whole."""
+        """Those of an index's listed manifests that are not whole in the registry."""
         absent = []
         for digest in manifests:
             if digest not in self.answers and digest not in self._there:
-                self._there[digest] = self._is_there(digest)
+                self._there[digest] = self._has_manifest(digest)
             if not (self.answers[digest] == "whole" if digest in self.answers else self._there[digest]):
                 absent.append(digest)
         return tuple(absent)
 
-    def _tag(self, kept: SavedManifest, tags: Sequence[str], *, may_put: bool) -> _Named:
-        """Give an image its tags back, but for those that name another by now. Without `may_put` none is put."""
-        named = _Named()
+    def _restore_tags(self, saved: SavedManifest, tags: Sequence[str], *, may_push: bool) -> _TagResults:
+        """Restore the tags that name no other image now. Without `may_push` no tag is pushed."""
+        results = _TagResults()
         for tag in tags:
             try:
                 now = self.registry.resolve_tag(self.path, tag)
-                if now is None and not may_put:
-                    named.refused.append(f"the tag {tag} was not put on an index that lacks images; --partly puts it")
+                if now is None and not may_push:
+                    results.refused.append(f"the tag {tag} of an incomplete index was not restored; --partly does it")
                     continue
                 if now is None:
-                    self.registry.push_manifest(self.path, kept, tag)
+                    self.registry.push_manifest(self.path, saved, tag)
                     now = self.registry.resolve_tag(self.path, tag)
             except RegistryError as error:
                 if error.systemic:
                     raise
-                named.refused.append(f"the tag {tag} could not be put: {error}")
+                results.refused.append(f"the tag {tag} could not be restored: {error}")
                 continue
-            if now == kept.digest:
-                named.have.append(tag)
+            if now == saved.digest:
+                results.restored.append(tag)
             elif now is None:
-                named.refused.append(f"the registry took the tag {tag} and does not have it")
+                results.refused.append(f"the registry accepted the tag {tag} and does not have it")
             else:
-                named.left.append(MovedTag(tag, now))
-        return named
+                results.moved.append(MovedTag(tag, now))
+        return results
 
 
 def in_order(
     wanted: Collection[WantedImage], needs: Mapping[str, Sequence[str]], subjects: Mapping[str, Sequence[str]]
 ) -> list[WantedImage]:
-    """Each image after all that it lists (`needs`), however deep, and, where no circle forbids it, after its subjects.
+    """Sort images: each after those that it lists (`needs`), at any depth, and after its subjects unless in a cycle.
 
-    The order in which they come makes no difference. Both maps are from digests to digests.
+    The input order makes no difference. Both maps are from digests to digests.
     """
-    by_digest = {one.undo.kept.digest: one for one in wanted}
+    by_digest = {image.undo.manifest.digest: image for image in wanted}
     both = {digest: (*needs.get(digest, ()), *subjects.get(digest, ())) for digest in by_digest}
-    order = _after(_after(sorted(by_digest), both), needs)  # what it lists is the registry's law, the subject is not
+    order = _after(_after(sorted(by_digest), both), needs)  # registries require listed images first, not subjects
     return [by_digest[digest] for digest in order]
 
 
 def _after(digests: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
-    """The digests in their order, but that each comes after those that `before` names for it; not within a circle."""
+    """The digests in their order, but each after those that `before` has for it, unless in a cycle."""
     known, done = set(digests), dict[str, None]()
     for first in digests:
-        path, entered = [first], set()  # what waits, each for what is after it
+        path, entered = [first], set()  # each waits for the digests after it
         while path:
             waits_for = [other for other in before.get(path[-1], ()) if other in known and other not in done]
             if path[-1] in entered or not waits_for:

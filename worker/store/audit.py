@@ -1,10 +1,10 @@
-"""The audit: a row for each deletion, bound by a hash to its run's row before. Added to, and forgotten run by run.
+"""The audit: a row for each deletion, chained by a hash to its run's row before. Only whole runs are deleted from it.
 
-A row's `sha256` is that of this text: the `sha256` of the run's row before (of the first row: ""), a line feed, and the
-row's own facts (FACTS) as a compact JSON array. When a run has swept, its newest `sha256` becomes a row of the chain
-of runs (`swept_run`), which is bound to the row before in the same way: so no run waits for another's outcomes, and a
-run that vanishes as a whole is missed. Rows up to `former` (see `tables.chain`) are of a store whose registries shared
-one chain.
+A row's `sha256` is the hash of this text: the `sha256` of the run's row before (for the first row ""), a line feed, and
+the row's own facts (FACTS) as a compact JSON array. When a run has swept, its newest `sha256` becomes a row of the
+chain of runs (`swept_run`), which is chained in the same way. So no run waits for another run's outcomes, and the
+removal of a whole run is detected. Rows up to `former` (see `tables.chain`) are from versions in which all registries
+shared one chain.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     delete,
     func,
     insert,
@@ -36,11 +38,11 @@ FACTS = (
     *("seq", "at", "registry", "repository", "digest", "image_id", "tags", "run_id", "item", "decision", "outcome"),
     *("operation_id", "reclaimed_bytes"),
 )
-PORTION = 1000  # rows forgotten in one transaction, and what is left of the last run: others wait some milliseconds
+PORTION = 1000  # rows deleted in one transaction, plus the rest of the last run: other writers wait some milliseconds
 
-DAMAGED = "it was changed or inserted, or what was between them was removed"
+DAMAGED = "it was changed or inserted, or rows between them were removed"
 
-# As the database has them (`at` in microseconds): a doctored value must be found, not stumbled over.
+# Raw values (`at` in microseconds): a forged value must be reported, not raise an error.
 RAW: tuple[ColumnElement[Any], ...] = tuple(
     type_coerce(audit.c.at, BigInteger).label("at") if name == "at" else audit.c[name] for name in FACTS
 )
@@ -52,7 +54,7 @@ SWEPT: tuple[ColumnElement[Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A row's place in its chain."""
+    """A row's position in its chain."""
 
     seq: int
     sha256: str
@@ -60,7 +62,7 @@ class Link:
 
 def facts_text(values: Sequence[object]) -> str:
     """The text of a row's facts, in the order of FACTS, that goes into its hash."""
-    # `repr`: SQLite keeps whatever somebody writes into a column. It matches nothing then, and that is the answer.
+    # `repr`: SQLite stores values of any type in a column; a value of a wrong type then never matches.
     return json.dumps(list(values), ensure_ascii=False, separators=(",", ":"), default=repr)
 
 
@@ -73,12 +75,12 @@ def microseconds(moment: datetime) -> int:
 
 
 def append(connection: Connection, run_id: str, rows: Sequence[dict[str, Any]], now: datetime) -> None:
-    """Add rows of a run, each given as FACTS without `seq`, within the transaction of what they tell.
+    """Add rows of a run, each with FACTS but `seq`, in the transaction of their outcomes.
 
-    Locks the run until that transaction ends, as recording an outcome does anyway. Raises StoreError.
+    Locks the run until the transaction ends, as `record_outcomes` does. Raises StoreError.
     """
-    mine = select(run.c.state, run.c.audit_sha256).where(run.c.id == run_id).with_for_update()
-    state, sha256 = connection.execute(mine).one()
+    locked = select(run.c.state, run.c.audit_sha256).where(run.c.id == run_id).with_for_update()
+    state, sha256 = connection.execute(locked).one()
     chained = []
     for seq, row in zip(_numbers(connection, len(rows)), rows, strict=True):
         raw = row | {"seq": seq, "at": microseconds(row["at"])}
@@ -86,7 +88,7 @@ def append(connection: Connection, run_id: str, rows: Sequence[dict[str, Any]], 
         chained.append(row | {"seq": seq, "sha256": sha256})
     connection.execute(insert(audit), chained)
     connection.execute(update(run).where(run.c.id == run_id).values(audit_sha256=sha256))
-    if state == "finished":  # an outcome that came late: the chain of runs says so, with another row of this run
+    if state == "finished":  # a late outcome: the chain of runs gets another row of this run
         add_swept(connection, run_id, now)
 
 
@@ -94,21 +96,21 @@ def _numbers(connection: Connection, count: int) -> list[int]:
     """The next numbers of rows, ascending."""
     if connection.dialect.name != "postgresql":  # one writer at a time
         used = [func.coalesce(func.max(column), 0) for column in (audit.c.seq, swept_run.c.seq, chain.c.seq)]
-        newest = max(connection.execute(select(one)).scalar_one() for one in used)
+        newest = max(connection.execute(select(number)).scalar_one() for number in used)
         return list(range(newest + 1, newest + 1 + count))
     series = func.generate_series(1, count).table_valued("value")
     following = select(func.nextval(func.pg_get_serial_sequence("audit", "seq"))).select_from(series)
     numbers = sorted(connection.execute(following).scalars())
-    # A row that somebody slipped in is for `verify` to name: it must never keep us from recording what was deleted.
-    slipped_in = connection.execute(select(audit.c.seq).where(audit.c.seq.in_(numbers)).limit(1)).first()
-    return numbers if slipped_in is None else _numbers(connection, count)
+    # `verify` reports a forged row; it must never prevent us from recording a deletion.
+    forged = connection.execute(select(audit.c.seq).where(audit.c.seq.in_(numbers)).limit(1)).first()
+    return numbers if forged is None else _numbers(connection, count)
 
 
 def add_swept(connection: Connection, run_id: str, now: datetime) -> None:
-    """Add a run that has swept to the chain of runs, whose end is locked last. Raises StoreError."""
+    """Add a swept run to the chain of runs, whose end is locked last. Raises StoreError."""
     last = connection.execute(select(run.c.audit_sha256).where(run.c.id == run_id)).scalar_one()
-    its_newest = select(func.max(audit.c.seq)).where(audit.c.run_id == run_id, audit.c.sha256 == last)
-    seq = connection.execute(its_newest).scalar() or 0
+    newest_row = select(func.max(audit.c.seq)).where(audit.c.run_id == run_id, audit.c.sha256 == last)
+    seq = connection.execute(newest_row).scalar() or 0
     newest = _link(connection, "runs", lock=True)
     row = {"number": newest.seq + 1, "at": now, "run_id": run_id, "seq": seq, "last": last}
     facts = facts_text([row["number"], microseconds(now), run_id, seq, last])
@@ -118,8 +120,8 @@ def add_swept(connection: Connection, run_id: str, now: datetime) -> None:
 
 
 def _link(connection: Connection, name: str, *, lock: bool = False) -> Link:
-    found = select(chain.c.seq, chain.c.sha256).where(chain.c.name == name)
-    row = connection.execute(found.with_for_update() if lock else found).first()
+    link = select(chain.c.seq, chain.c.sha256).where(chain.c.name == name)
+    row = connection.execute(link.with_for_update() if lock else link).first()
     if row is None:
         raise StoreError(f"the store: the audit's chain has lost its {name}; restore the store from a copy")
     return Link(*row)
@@ -130,10 +132,10 @@ def _move(connection: Connection, name: str, link: Link) -> None:
 
 
 def forget(store: Store, before: datetime) -> int:
-    """Forget the rows of the runs that swept first, as far as they finished before this time; how many.
+    """Delete the rows of the first swept runs that finished before this time, and return the number of rows.
 
-    A run's rows go together, in the order of the chain of runs, whatever the registry; about a portion at once. So what
-    is left still verifies: a younger run keeps what came after it. Raises StoreError.
+    A run's rows are deleted together, in the order of the chain of runs, across registries; about a PORTION at a time.
+    So the remaining rows still verify. Raises StoreError.
     """
     with store.read() as connection:
         if not (_former(connection, before, 1) or _swept(connection, before, 1)):
@@ -148,51 +150,46 @@ def forget(store: Store, before: datetime) -> int:
         for row in _swept(connection, before, PORTION):
             if count >= PORTION:
                 break
-            its_rows = (audit.c.run_id == row.run_id) & (audit.c.seq > end) & (audit.c.seq <= row.seq)
-            count += connection.execute(delete(audit).where(its_rows)).rowcount
+            run_rows = (audit.c.run_id == row.run_id) & (audit.c.seq > end) & (audit.c.seq <= row.seq)
+            count += connection.execute(delete(audit).where(run_rows)).rowcount
             _move(connection, "forgotten", Link(row.number, row.sha256))
         return count
 
 
 def _swept(connection: Connection, before: datetime, most: int) -> list[Row[Any]]:
-    """The first runs whose rows are still there, up to the first that finished too late."""
-    found = select(*SWEPT, swept_run.c.sha256).where(swept_run.c.number > _link(connection, "forgotten").seq)
-    return _old(connection.execute(found.order_by(swept_run.c.number).limit(most)), before)
+    """The first runs in the chain of runs with audit rows, up to the first that finished at `before` or later."""
+    swept: Select[Any] = select(*SWEPT, swept_run.c.sha256).where(
+        swept_run.c.number > _link(connection, "forgotten").seq
+    )
+    rows = connection.execute(swept.order_by(swept_run.c.number).limit(most)).all()
+    return list(takewhile(lambda row: row.at < microseconds(before), rows))
 
 
 def _former(connection: Connection, before: datetime, most: int) -> list[Link]:
-    """The first rows of the chain that all registries shared, up to the first that is too young."""
-    found = select(audit.c.seq, audit.c.sha256, type_coerce(audit.c.at, BigInteger).label("at"))
-    found = found.where(audit.c.seq <= _link(connection, "former").seq).order_by(audit.c.seq).limit(most)
-    return [Link(row.seq, row.sha256) for row in _old(connection.execute(found), before)]
-
-
-def _old(rows: Iterable[Row[Any]], before: datetime) -> list[Row[Any]]:
-    old: list[Row[Any]] = []
-    for row in rows:
-        if row.at >= microseconds(before):
-            break
-        old.append(row)
-    return old
+    """The first rows of the chain that all registries shared, up to the first of `before` or later."""
+    links = select(audit.c.seq, audit.c.sha256, type_coerce(audit.c.at, BigInteger).label("at"))
+    links = links.where(audit.c.seq <= _link(connection, "former").seq).order_by(audit.c.seq).limit(most)
+    old = takewhile(lambda row: row.at < microseconds(before), connection.execute(links).all())
+    return [Link(row.seq, row.sha256) for row in old]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditCheck:
-    """What verifying found: the rows that hold, and the first thing that does not."""
+    """The result of a verification: the number of valid rows, and the first invalid one."""
 
     rows: int
     first_at: datetime | None
     last_at: datetime | None
-    anchor: str  # the newest forgotten row's hash, of the chain that all registries shared
-    head: str  # of the chain of runs: noted elsewhere, it proves later that nothing up to it was changed
-    broken: str | None  # None: nothing is wrong
+    anchor: str  # hash of the newest deleted row of the chain that all registries shared
+    head: str  # of the chain of runs: a copy elsewhere proves later that no earlier row was changed
+    broken: str | None  # None: every row is valid
 
 
 def verify(connection: Connection, noted: str | None = None) -> AuditCheck:
-    """Compute every hash again: the chain of runs, each run's, and the former one. Raises StoreError.
+    """Recompute every hash: of the chain of runs, of each run's chain, and of the former one. Raises StoreError.
 
-    `noted`: the head, or a run's last hash, as somebody noted it earlier; it has to be in a chain still. For that, and
-    so that nobody writes meanwhile, the connection must be fresh: all that is read is of one moment.
+    `noted`: a head, or a run's last hash, that was noted earlier and must still be in a chain. The connection must be
+    fresh, so that all reads are of one moment.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("set transaction isolation level repeatable read"))
@@ -210,7 +207,7 @@ def verify(connection: Connection, noted: str | None = None) -> AuditCheck:
 
 @dataclass(slots=True)
 class _Check:
-    """Walks along the chains. Each step returns what is wrong, or None."""
+    """Verifies the chains. Each step returns the first error, or None."""
 
     noted: str | None
     anchor: Link
@@ -220,9 +217,11 @@ class _Check:
     rows: int = 0
     first_at: object = None
     last_at: object = None
-    newest: dict[str, str] = field(default_factory=dict)  # the newest hash that holds, by run; of the former chain: ""
-    due: dict[str, set[str]] = field(default_factory=dict)  # hashes that the chain of runs has of a run's rows
-    swept: dict[str, str] = field(default_factory=dict)  # the newest of them
+    newest: dict[str, str] = field(default_factory=dict)  # by run, the newest valid hash; "": of the former chain
+    due: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # by run, hashes of the chain of runs that its rows must have
+    swept: dict[str, str] = field(default_factory=dict)  # by run, the newest of these
 
     def of_runs(self, swept: Iterable[Row[Any]]) -> str | None:
         at, forgotten = Link(0, self.former.sha256), self.forgotten.seq == 0
@@ -261,7 +260,7 @@ class _Check:
         return None
 
     def of_ends(self, heads: Iterable[Row[Any]]) -> str | None:
-        """Whether each chain comes to the end that is known of it, which is elsewhere, too."""
+        """Whether each chain ends with the hash that another table has of its end."""
         if self.newest.pop("") != self.former.sha256:
             return f"the end of the chain that all registries shared was cut off: its last row is seq {self.former.seq}"
         for row in heads:
@@ -281,7 +280,7 @@ class _Check:
 
 
 def _moment(at: object) -> datetime | None:
-    """None: that is no time."""
+    """None: the value is no time."""
     try:
         return EPOCH + timedelta(microseconds=at) if isinstance(at, int) else None
     except OverflowError:

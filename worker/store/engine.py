@@ -1,4 +1,4 @@
-"""Opens the store and hands out transactions. SQLite: WAL, `synchronous=FULL`, every write begins IMMEDIATE.
+"""Opens the store and provides transactions. SQLite: WAL, `synchronous=FULL`, every write begins IMMEDIATE.
 
 A prefork child must open its own store: connections do not survive a fork.
 """
@@ -19,11 +19,11 @@ from worker.config.connection_urls import ENCODE, store_flaw
 from worker.store import migrate
 
 BUSY_SECONDS = 15
-# What libpq, psycopg and the server say about a connection, and what is said here instead. The first that fits counts.
-SAID_INSTEAD = (
+# Parts of messages from libpq, psycopg and the server about a connection, and our messages. The first match counts.
+CONNECTION_MESSAGES = (
     ("password authentication failed", "it refuses the user or the password"),
-    ("no password supplied", "it wants a password, and the URL has none"),
-    ("no pg_hba.conf entry", "its pg_hba.conf lets this user in from nowhere like here"),
+    ("no password supplied", "it requires a password, and the URL has none"),
+    ("no pg_hba.conf entry", "its pg_hba.conf does not admit this user from this host"),
     ("role", "it does not know the user, or refuses it"),
     ("does not exist", "it does not have the database"),
     ("remaining connection slots", "it has no connection left"),
@@ -45,7 +45,7 @@ SAID_INSTEAD = (
     ("option", "an option of the URL cannot be used"),
     ("invalid", "an option of the URL cannot be used"),
 )
-OF_THE_CONNECTION = ("08", "28", "3D", "53", "57")  # classes of SQLSTATE that are not about a statement
+CONNECTION_STATES = ("08", "28", "3D", "53", "57")  # SQLSTATE classes of connections, not of statements
 
 
 class StoreError(Exception):
@@ -55,15 +55,15 @@ class StoreError(Exception):
 
 
 class Store:
-    """One process's way to the record. Safe to use from several threads.
+    """The store of one process. Safe to use from several threads.
 
-    `read()` and `write()` are transactions; inside them no HTTP call is made. StoreError: the database said no.
+    `read()` and `write()` are transactions, without HTTP requests inside. They raise StoreError.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._one_writer = engine.dialect.name == "sqlite"
-        self._turn = threading.Lock()  # threads of one process queue here instead of polling SQLite's own lock
+        self._turn = threading.Lock()  # threads of one process wait here instead of polling SQLite's own lock
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -86,7 +86,7 @@ class Store:
             self._turn.release()
 
     def now(self, connection: Connection) -> datetime:
-        """The time by which leases are judged: the database's where several machines share it."""
+        """The time for leases: the database's, if several machines share it."""
         if self._one_writer:
             return datetime.now(UTC)
         answer: datetime = connection.execute(text("select clock_timestamp()")).scalar_one()
@@ -107,30 +107,30 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError:
-        raise  # a refused unique key is an answer for the caller (another run is active), not an ill store
+        raise  # a violated unique key is a result for the caller (another run is active), not a failure of the store
     except DBAPIError as error:
-        if (quoting_nothing := _words_of_postgresql(error)) is not None:
-            raise StoreError(f"the store: {quoting_nothing}") from None
+        if (message := _postgresql_message(error)) is not None:
+            raise StoreError(f"the store: {message}") from None
         raise StoreError(f"the store: {_first_line(error.orig)}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the store: {_first_line(error)}") from error
 
 
-def _words_of_postgresql(error: DBAPIError) -> str | None:
-    """What went wrong, in words that quote no part of the store's URL; None: this is another database.
+def _postgresql_message(error: DBAPIError) -> str | None:
+    """A message that quotes no part of the store's URL; None: another database.
 
-    psycopg and libpq quote hosts, users, databases and options of the URL as they understood them, which may be a piece
-    of the password.
+    psycopg and libpq quote hosts, users, databases and options as they parsed them from the URL, and a wrong URL may
+    have parts of its password there.
     """
     cause: Any = error.orig
-    if not type(cause).__module__.startswith("psycopg"):  # which an installation without PostgreSQL does not have
+    if not type(cause).__module__.startswith("psycopg"):  # psycopg is not installed without PostgreSQL
         return None
     state, said_by_server = cause.sqlstate or "", cause.diag.message_primary
-    if error.statement is not None and said_by_server and not state.startswith(OF_THE_CONNECTION):
+    if error.statement is not None and said_by_server and not state.startswith(CONNECTION_STATES):
         return str(said_by_server)
     text = str(cause)
-    words = (words for said, words in SAID_INSTEAD if said in text)
-    return next(words, "it cannot be reached; its own log may say why")
+    messages = (message for part, message in CONNECTION_MESSAGES if part in text)
+    return next(messages, "it cannot be reached; its own log may say why")
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -138,9 +138,9 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def open_store(url: str, *, create: bool = True) -> Store:
-    """Open the store at a SQLAlchemy URL, its schema made or brought up to date unless `create` is false.
+    """Open the store at a SQLAlchemy URL. `create`: create its schema, or upgrade it.
 
-    Raises StoreError: not there (with `create` false), unreadable, or made by a later version.
+    Raises StoreError: absent (without `create`), unreadable, or created by a later version.
     """
     if not url.startswith("sqlite:") and (flaw := store_flaw(url)):
         raise StoreError(f"the store's URL cannot be used: {flaw}; {ENCODE}")
@@ -148,7 +148,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
         if not create and not path.exists():
-            raise StoreError(f"the store {path} is not there yet; it is made by the first run")
+            raise StoreError(f"the store {path} does not exist yet; the first run creates it")
         _make_private(path, create=create)
     with _translated():
         engine = _engine(url)
@@ -160,7 +160,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
 
 def _make_private(path: Path, *, create: bool) -> None:
-    """Let nobody but the owner read the file. SQLite gives its -wal and -shm the rights of the file itself."""
+    """Make the file readable only by its owner. SQLite gives -wal and -shm files the rights of the file."""
     if create:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -171,15 +171,15 @@ def _make_private(path: Path, *, create: bool) -> None:
         except OSError as error:
             raise StoreError(f"the store {path} cannot be written: {error.strerror}") from error
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-        with suppress(OSError):  # not there, or another user's, who decides
+        with suppress(OSError):  # absent, or owned by another user, who decides
             if file.stat().st_mode & 0o077:
                 file.chmod(0o600)
 
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        # No prepared statements: behind PgBouncer in transaction mode the next transaction may be on a connection that
-        # does not know them.
+        # No prepared statements: with PgBouncer in transaction mode the next transaction may use a connection without
+        # them.
         connect: dict[str, Any] = {"connect_timeout": 5, "prepare_threshold": None}
         return create_engine(url, pool_pre_ping=True, pool_size=20, connect_args=connect)
     engine = create_engine(url, pool_size=20, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
@@ -199,5 +199,5 @@ def _engine(url: str) -> Engine:
 
 
 def insert_for(connection: Connection, table: Table) -> Any:
-    """An INSERT of this database's kind, with `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    """An INSERT of this database's dialect, with `on_conflict_do_update` and `on_conflict_do_nothing`."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

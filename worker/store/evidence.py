@@ -1,4 +1,4 @@
-"""The newest reading of every source of evidence: shared by all processes, so that none asks a source too often."""
+"""The newest reading of every source of evidence; all processes share it, so that they rarely read a source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,41 +18,41 @@ _uses = msgspec.json.Decoder(Use)
 
 @dataclass(frozen=True, slots=True)
 class StoredReading:
-    """What is known of one source: its newest reading, and when that was made."""
+    """The newest reading of one source, and its time."""
 
     source: str
     sha256: str  # of the source's settings
     read_at: datetime
     reading: Reading
-    baseline: int  # how many uses the last scan's reading had
-    foreign: int = 0  # how many of the last scan's matched no registry of the file and no digest of the inventory
+    baseline: int  # number of uses in the last scan's reading
+    foreign: int = 0  # number of them that match no registry of the file and no digest of the inventory
 
 
 def stored_readings(connection: Connection, registry: str) -> dict[str, StoredReading]:
-    """By the source's name."""
-    found = {}
+    """The newest readings of a registry's sources, by the source's name."""
+    readings = {}
     for row in connection.execute(select(evidence).where(evidence.c.registry == registry)):
         uses = tuple(_uses.decode_lines(zstandard.decompress(row.uses)))
         reading = Reading(as_of=row.as_of, uses=uses)
-        found[row.source] = StoredReading(
+        readings[row.source] = StoredReading(
             row.source, row.sha256, row.read_at, reading, row.baseline, row.foreign_references
         )
-    return found
+    return readings
 
 
 def save_readings(connection: Connection, registry: str, readings: Sequence[StoredReading]) -> None:
-    """Keep these readings in place of the ones before."""
-    for one in readings:
-        lines = b"".join(_encoder.encode(use) + b"\n" for use in one.reading.uses)
+    """Save readings; each replaces its source's reading before."""
+    for stored in readings:
+        lines = b"".join(_encoder.encode(use) + b"\n" for use in stored.reading.uses)
         values = {
             "registry": registry,
-            "source": one.source,
-            "sha256": one.sha256,
-            "as_of": one.reading.as_of,
-            "read_at": one.read_at,
-            "count": len(one.reading.uses),
-            "baseline": one.baseline,
-            "foreign_references": one.foreign,
+            "source": stored.source,
+            "sha256": stored.sha256,
+            "as_of": stored.reading.as_of,
+            "read_at": stored.read_at,
+            "count": len(stored.reading.uses),
+            "baseline": stored.baseline,
+            "foreign_references": stored.foreign,
             "uses": zstandard.compress(lines, 3),
         }
         added = insert_for(connection, evidence).values(values)

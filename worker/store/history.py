@@ -17,7 +17,7 @@ from worker.text import Reference, parse_reference
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
-    """One deletion: what, when, by which run and rule, its operation."""
+    """One deletion: the image, the time, the run, the rule and the operation."""
 
     at: datetime
     registry: str
@@ -32,8 +32,8 @@ class AuditRecord:
     reclaimed_bytes: int
     decision: Decision
     seq: int
-    sha256: str  # of the row before and of this one
-    facts: str  # the text of this row in its hash
+    sha256: str  # of the row before and of this row
+    facts: str  # the text of this row that goes into its hash
 
 
 def deletions(
@@ -44,31 +44,33 @@ def deletions(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Iterator[AuditRecord]:
-    """Newest first, read as they are asked for; `reference`: `path:tag`, `path@sha256:…`, or an image's id.
+    """Deletions since `since` and before `until`, newest first, read while the caller iterates.
 
-    `since` is in, `until` is out.
+    `reference`: `path:tag`, `path@sha256:…`, or an image's id.
     """
-    columns = [one.label({"image_id": "id", "run_id": "run"}.get(one.name, one.name)) for one in (*RAW, audit.c.sha256)]
-    found: Select[Any] = select(*columns).order_by(audit.c.seq.desc()).execution_options(yield_per=500)
+    labels = {"image_id": "id", "run_id": "run"}
+    columns = [column.label(labels.get(column.name, column.name)) for column in (*RAW, audit.c.sha256)]
+    query: Select[Any] = select(*columns).order_by(audit.c.seq.desc()).execution_options(yield_per=500)
     if since is not None:
-        found = found.where(audit.c.at >= since)
+        query = query.where(audit.c.at >= since)
     if until is not None:
-        found = found.where(audit.c.at < until)
+        query = query.where(audit.c.at < until)
     if registry is not None:
-        found = found.where(audit.c.registry == registry)
+        query = query.where(audit.c.registry == registry)
     named = Reference() if reference is None else parse_reference(reference)
     if named.digest:
-        found = found.where(audit.c.repository == named.path, audit.c.digest == named.digest)
+        query = query.where(audit.c.repository == named.path, audit.c.digest == named.digest)
     elif named.tag:
-        # The tags are JSON text, the tag one of its strings; LIKE may take upper case for lower: see below.
+        # The column is JSON text with the tags as strings. LIKE may ignore case, so records are compared once more.
         tagged = audit.c.tags.contains(f'"{named.tag}"', autoescape=True)
-        found = found.where(audit.c.repository == named.path, tagged)
+        query = query.where(audit.c.repository == named.path, tagged)
     elif named.id:
-        found = found.where(audit.c.image_id == named.id)
-    return (one for one in map(_audited, connection.execute(found)) if not named.tag or named.tag in one.tags)
+        query = query.where(audit.c.image_id == named.id)
+    records = map(_record, connection.execute(query))
+    return (record for record in records if not named.tag or named.tag in record.tags)
 
 
-def _audited(row: Row[Any]) -> AuditRecord:
+def _record(row: Row[Any]) -> AuditRecord:
     decoded = {
         "at": EPOCH + timedelta(microseconds=row.at),
         "tags": tuple(json.loads(row.tags)),

@@ -1,4 +1,4 @@
-"""What people asked for: holds on images, and pauses of registries. Released holds stay as rows, with who and when."""
+"""Queries of holds on images and pauses of registries. Released holds stay as rows, with the person and the time."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from worker.store.engine import insert_for
 from worker.store.tables import hold, pause, run
 from worker.text import instant
 
-ALL = "*"  # in place of a registry's name: every registry
-_FACTS = ("kind", "repository", "value", "digest", "until", "reason", "who")  # of a hold, as its row has them
+ALL = "*"  # instead of a registry's name: every registry
+_FACTS = ("kind", "repository", "value", "digest", "until", "reason", "who")  # columns that are fields of a Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredHold:
-    """A hold as the store knows it, with its number and whose it is."""
+    """A stored hold, with its number and its registry."""
 
     id: int
     registry: str
@@ -27,7 +27,7 @@ class StoredHold:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Since when, by whom and why nothing is deleted in a registry, or in any (`registry` is "*")."""
+    """A pause of the deletions in a registry, or in all (`registry` is "*"): its start, person and reason."""
 
     registry: str
     at: datetime
@@ -48,20 +48,20 @@ class Pause:
 
 
 def add(connection: Connection, registry: str, held: Hold, now: datetime) -> int:
-    """Its number."""
+    """Add a hold; return its number."""
     values = {name: getattr(held, name) for name in _FACTS}
-    done = connection.execute(insert(hold).values(registry=registry, at=now, **values))
-    number: int = done.inserted_primary_key[0] if done.inserted_primary_key else 0
+    added = connection.execute(insert(hold).values(registry=registry, at=now, **values))
+    number: int = added.inserted_primary_key[0] if added.inserted_primary_key else 0
     return number
 
 
 def set_digest(connection: Connection, number: int, digest: str) -> None:
-    """What a held tag or id named when it was held."""
+    """Record the digest that a held tag or id named when the hold was placed."""
     connection.execute(update(hold).where(hold.c.id == number).values(digest=digest))
 
 
 def set_digests(connection: Connection, registry: str, registry_key: str, digests: Mapping[str, str]) -> None:
-    """What held ids name, by id: where a registry changes its kind, ids change and digests do not."""
+    """Record the digests of held ids: if a registry changes its kind, its ids change and its digests stay."""
     names = names_of(connection, registry, registry_key)
     for image_id, digest in digests.items():
         mine = (hold.c.kind == "image") & (hold.c.value == image_id) & hold.c.digest.is_(None)
@@ -69,41 +69,41 @@ def set_digests(connection: Connection, registry: str, registry_key: str, digest
 
 
 def names_of(connection: Connection, registry: str, registry_key: str) -> tuple[str, ...]:
-    """A registry's name and those under which runs of it were opened before: an entry may have been renamed."""
-    former = select(run.c.registry).where(run.c.registry_key == registry_key).distinct()
-    return tuple({registry, *connection.execute(former).scalars()})
+    """A registry's name, and the names under which its earlier runs were opened: an entry may have been renamed."""
+    earlier = select(run.c.registry).where(run.c.registry_key == registry_key).distinct()
+    return tuple({registry, *connection.execute(earlier).scalars()})
 
 
 def active(connection: Connection, registry: str, registry_key: str, now: datetime) -> Holds:
-    """Every hold of a registry that holds at this instant, under whichever of its names it was placed."""
+    """The holds of a registry that are active now, under any of its names."""
     names = names_of(connection, registry, registry_key)
-    return Holds(tuple(row.hold for row in active_rows(connection, now, registries=names)))
+    return Holds(tuple(stored.hold for stored in active_rows(connection, now, registries=names)))
 
 
 def active_rows(
     connection: Connection, now: datetime, *, registries: Collection[str] | None = None
 ) -> list[StoredHold]:
-    """What holds at this instant, oldest first; of registries of these names, or of all."""
-    lasting = or_(hold.c.until.is_(None), hold.c.until > now)
-    found = select(hold).where(hold.c.released_at.is_(None), lasting).order_by(hold.c.id)
+    """The holds that are active now, the oldest first; only those of these registries, if given."""
+    unexpired = or_(hold.c.until.is_(None), hold.c.until > now)
+    query = select(hold).where(hold.c.released_at.is_(None), unexpired).order_by(hold.c.id)
     if registries is not None:
-        found = found.where(hold.c.registry.in_(registries))
+        query = query.where(hold.c.registry.in_(registries))
     return [
         StoredHold(
             id=row.id, registry=row.registry, hold=Hold(**{name: getattr(row, name) for name in _FACTS}), at=row.at
         )
-        for row in connection.execute(found)
+        for row in connection.execute(query)
     ]
 
 
 def release(connection: Connection, number: int, who: str, now: datetime) -> bool:
-    """False: there is no such hold (any more)."""
+    """Release a hold. False: there is no such active hold."""
     mine = update(hold).where(hold.c.id == number, hold.c.released_at.is_(None))
     return connection.execute(mine.values(released_at=now, released_by=who)).rowcount == 1
 
 
 def pause_registry(connection: Connection, registry: str, who: str, reason: str, now: datetime) -> None:
-    """The first pause stays, with its instant, until it is resumed."""
+    """Pause a registry. A pause that is active already stays as it is."""
     begun = {"at": now, "who": who, "reason": reason, "resumed_at": None, "resumed_by": None}
     ended = pause.c.resumed_at.is_not(None)
     added = insert_for(connection, pause).values(registry=registry, **begun)
@@ -111,7 +111,7 @@ def pause_registry(connection: Connection, registry: str, who: str, reason: str,
 
 
 def resume_registry(connection: Connection, registry: str, who: str = "", now: datetime | None = None) -> Pause | None:
-    """The pause that ends now; None: it was not paused. Who ended the last pause stays in its row."""
+    """End a registry's pause, and return it; None: the registry was not paused."""
     mine = (pause.c.registry == registry) & pause.c.resumed_at.is_(None)
     ended = update(pause).where(mine).values(resumed_at=now or datetime.now(UTC), resumed_by=who)
     if connection.execute(ended).rowcount == 0:
@@ -120,13 +120,14 @@ def resume_registry(connection: Connection, registry: str, who: str = "", now: d
 
 
 def pauses(connection: Connection) -> list[Pause]:
-    lasting = select(pause).where(pause.c.resumed_at.is_(None))
-    return [Pause(*row) for row in connection.execute(lasting.order_by(pause.c.registry))]
+    """The active pauses, by registry."""
+    active_pauses = select(pause).where(pause.c.resumed_at.is_(None)).order_by(pause.c.registry)
+    return [Pause(*row) for row in connection.execute(active_pauses)]
 
 
 def paused(connection: Connection, registry: str, registry_key: str) -> Pause | None:
-    """Why nothing may be deleted in a registry now, under whichever of its names; None: it may."""
+    """The active pause of a registry, under any of its names, or of all registries; None: it is not paused."""
     names = (*names_of(connection, registry, registry_key), ALL)
-    found = select(pause).where(pause.c.registry.in_(names), pause.c.resumed_at.is_(None))
-    row = connection.execute(found.order_by(pause.c.registry.desc())).first()
+    active_pauses = select(pause).where(pause.c.registry.in_(names), pause.c.resumed_at.is_(None))
+    row = connection.execute(active_pauses.order_by(pause.c.registry.desc())).first()
     return None if row is None else Pause(*row)

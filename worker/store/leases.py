@@ -1,7 +1,7 @@
-"""A lease: the right to carry out what one row stands for, until it runs out or somebody takes it over.
+"""A lease: the right to do the work of one row, until the lease expires and another worker takes it over.
 
-A table with leases has the columns `owner`, `fence` and `lease_until` (null: nobody's). Each claim raises the fence;
-whoever has an older one has lost the lease, and changes nothing by these queries any more.
+A table with leases has the columns `owner`, `fence` and `lease_until` (null: free). Each claim raises the fence; a
+worker with an older fence has lost the lease, and these queries change nothing for it.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, upda
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What its holder has in hand."""
+    """A claimed row. The lease is lost when the row's fence has changed."""
 
     table: Table
     key: Mapping[str, str | int]  # the row's primary key
     fence: int
-    holds_while: tuple[ColumnElement[bool], ...] = ()  # else it is lost, whoever has it
-    strict: bool = False  # lost as soon as it has run out, though nobody took it over
+    holds_while: tuple[ColumnElement[bool], ...] = ()  # else the lease is lost
+    strict: bool = False  # an expired lease is lost, even if no worker took it over
 
     @property
     def mine(self) -> ColumnElement[bool]:
@@ -32,12 +32,12 @@ def _row(table: Table, key: Mapping[str, str | int]) -> ColumnElement[bool]:
 
 
 def is_free(table: Table, now: datetime) -> ColumnElement[bool]:
-    """Whether nobody holds a row. PostgreSQL judges a statement by it again if somebody claims meanwhile."""
+    """Whether nobody holds a row. PostgreSQL evaluates it again if another worker claims the row meanwhile."""
     return or_(table.c.lease_until.is_(None), table.c.lease_until < now)
 
 
 def is_held(until: datetime | None, now: datetime) -> bool:
-    """The same of a row that was read: whether somebody holds it."""
+    """Whether a row is held that was read with this `lease_until`."""
     return until is not None and until >= now
 
 
@@ -51,7 +51,7 @@ def claim(
     until: datetime,
     **values: Any,
 ) -> int | None:
-    """Take the lease of a row that is free, and set these values; its fence. None: it is held, or not to be had."""
+    """Take the lease of a free row, set these values, and return the fence. None: held, or `only_if` is not met."""
     free = update(table).where(_row(table, key), is_free(table, now), *only_if)
     taken = {"owner": owner, "lease_until": until, "fence": table.c.fence + 1}
     if connection.execute(free.values(taken | values)).rowcount == 0:
@@ -60,7 +60,7 @@ def claim(
 
 
 def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) -> bool:
-    """False: it was lost."""
+    """Extend a lease. False: the lease was lost."""
     mine = update(lease.table).where(lease.mine)
     if lease.strict:
         mine = mine.where(lease.table.c.lease_until > now)
@@ -68,12 +68,12 @@ def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) 
 
 
 def holds(connection: Connection, lease: Lease, *, lock: bool = True) -> bool:
-    """Whether it is still ours; locks the row if so and asked for."""
-    found = select(lease.table.c.fence).where(lease.mine)
-    return connection.execute(found.with_for_update() if lock else found).first() is not None
+    """Whether the lease is not lost. `lock`: lock the row too."""
+    mine = select(lease.table.c.fence).where(lease.mine)
+    return connection.execute(mine.with_for_update() if lock else mine).first() is not None
 
 
 def release(connection: Connection, lease: Lease, **values: Any) -> bool:
-    """Give it back, and set these values. False: it was lost, and nothing was changed."""
+    """Release a lease, and set these values. False: the lease was lost, and nothing is changed."""
     mine = update(lease.table).where(lease.mine)
     return connection.execute(mine.values(lease_until=None, owner=None, **values)).rowcount == 1

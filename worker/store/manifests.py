@@ -1,4 +1,4 @@
-"""What the store knows of manifests: a digest's manifest never changes, so each is read once."""
+"""The facts of manifests. The manifest of a digest never changes, so each is requested once."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,7 +14,7 @@ _facts = msgspec.json.Decoder(Manifest)
 
 
 class StoredManifests:
-    """The manifests of one registry, by its key. `save` False, or no store: nothing is written."""
+    """The manifests of one registry, by its key. Without a store, or with `save` false, nothing is written."""
 
     def __init__(self, store: Store | None, registry_key: str, *, save: bool = True) -> None:
         self._store = store
@@ -22,20 +22,18 @@ class StoredManifests:
         self._save = save
 
     def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
-        """What was read from these manifests before."""
+        """The stored facts of these manifests, by digest."""
         if self._store is None:
             return {}
-        found: dict[str, Manifest] = {}
+        rows: list[bytes] = []
         with self._store.read() as connection:
-            for some in portions(list(digests)):
-                mine = (manifest.c.registry_key == self._key) & manifest.c.digest.in_(some)
-                for facts in connection.execute(select(manifest.c.facts).where(mine)).scalars():
-                    one = _facts.decode(facts)
-                    found[one.digest] = one
-        return found
+            for portion in portions(list(digests)):
+                mine = (manifest.c.registry_key == self._key) & manifest.c.digest.in_(portion)
+                rows.extend(connection.execute(select(manifest.c.facts).where(mine)).scalars())
+        return {stored.digest: stored for stored in map(_facts.decode, rows)}
 
     def save(self, manifests: Mapping[str, Manifest]) -> None:
-        """Keep what was read, so that it is never asked again; who has read more of one takes its place."""
+        """Save facts, so that manifests are never requested again; newer facts of a digest replace older ones."""
         if self._store is not None and self._save and manifests:
             rows = [
                 {"registry_key": self._key, "digest": digest, "facts": msgspec.json.encode(manifests[digest])}

@@ -1,4 +1,4 @@
-"""Brings a store's schema up to date, once, whoever comes first. Alembic is loaded only where there is work for it."""
+"""Upgrades a store's schema, in one process at a time. Alembic is imported only for an upgrade."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ HEAD = "0006"
 
 
 class SchemaError(Exception):
-    """The store's schema is not one this version can use: `open_store` makes a StoreError of it."""
+    """This version cannot use the store's schema; `open_store` raises a StoreError from it."""
 
 
 def bring_up_to_date(engine: Engine, *, create: bool) -> None:
-    """Apply what is missing. Raises SchemaError: the schema is newer than this version, or absent."""
+    """Apply missing migrations. Raises SchemaError: the schema is newer, or, without `create`, old or absent."""
     with engine.connect() as connection:
         revision = _revision(connection)
     if revision == HEAD:
@@ -20,13 +20,22 @@ def bring_up_to_date(engine: Engine, *, create: bool) -> None:
     if revision is not None and revision > HEAD:
         raise SchemaError(f"the store has schema {revision}, this version knows {HEAD}; use the version that made it")
     if not create and revision is None:
-        raise SchemaError("the store has no schema yet; it is made by the first run")
+        raise SchemaError("the store has no schema yet; the first run creates it")
     if not create:
         raise SchemaError(
             f"the store has schema {revision}, older than this version's {HEAD}; starting a worker, beat, web or "
-            "`registry-gc up` brings it up to date"
+            "`registry-gc up` upgrades it"
         )
-    _upgrade(engine)
+    from alembic import command, config  # noqa: PLC0415 -- a quarter of a second that most starts need not pay
+
+    scripts = config.Config()
+    scripts.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("select pg_advisory_xact_lock(7263347)"))  # two processes may start together
+        if _revision(connection) != HEAD:
+            scripts.attributes["connection"] = connection
+            command.upgrade(scripts, "head")
 
 
 def _revision(connection: Connection) -> str | None:
@@ -34,16 +43,3 @@ def _revision(connection: Connection) -> str | None:
         return None
     revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
     return revision
-
-
-def _upgrade(engine: Engine) -> None:
-    from alembic import command, config  # noqa: PLC0415 -- a quarter of a second that most starts need not pay
-
-    scripts = config.Config()
-    scripts.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("select pg_advisory_xact_lock(7263347)"))  # two processes may come first together
-        if _revision(connection) != HEAD:
-            scripts.attributes["connection"] = connection
-            command.upgrade(scripts, "head")

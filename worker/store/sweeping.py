@@ -1,6 +1,6 @@
-"""Queries of a sweep: leases with fences, intents before, outcomes after.
+"""Queries of a sweep: batches and their leases, intents before deletions, outcomes after them.
 
-An outcome, its bytes and its audit are one transaction.
+An outcome, its bytes and its audit row are one transaction.
 """
 
 import json
@@ -21,7 +21,7 @@ from worker.store.tables import EPOCH, UNFINISHED, Instant, batch, item, reposit
 
 Final = Literal["deleted", "gone", "skipped", "failed"]
 
-MAX_PUBLISHED = 32  # batches of one run
+MAX_PUBLISHED = 32  # batches of one run that are held or published at once
 
 _earlier = batch.alias("earlier")
 EARLIER_WAVE = exists().where(
@@ -33,7 +33,7 @@ EARLIER_WAVE = exists().where(
 
 
 class LeaseLostError(Exception):
-    """Somebody else may hold this batch by now: stop before the next deletion, write nothing, release nothing."""
+    """Another worker may hold this batch: stop before the next deletion, write nothing, release nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ class Outcome:
 
     @property
     def shows_health(self) -> bool:
-        """Whether it says that the registry answers as it should."""
+        """Whether the outcome proves that the registry works."""
         return self.state in ("deleted", "gone") or self.cause in ("changed", "used_by_image_lists", "locked")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyBatch:
-    """A batch that may be claimed now, and when its repository was listed again."""
+    """A batch that a worker may claim now. `rechecked_at`: when its repository was last listed."""
 
     batch: int
     repository: str
@@ -61,7 +61,7 @@ class ReadyBatch:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to carry out one batch, until the lease runs out or somebody takes it over."""
+    """The right to carry out one batch, until the lease expires or another worker takes the batch over."""
 
     run_id: str
     batch: int
@@ -76,7 +76,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One planned deletion and how far it has come."""
+    """One planned deletion and its progress."""
 
     run_id: str
     number: int
@@ -89,53 +89,55 @@ class Item:
     attempts: int
     operation_id: str | None
     intent_at: datetime | None
-    refused: str | None = None  # why its deletion was refused, while it is not known what that means
-    refused_hint: bool = False  # whether that hints at protection
+    refused: str | None = None  # why the registry refused the deletion, while the cause of the refusal is unknown
+    refused_hint: bool = False  # whether the refusal hints at protection
 
 
 def mark_published(
     connection: Connection, run_id: str, now: datetime, published_before: datetime, stale: datetime
 ) -> list[ReadyBatch]:
-    """Batches that nobody holds, whose turn has come, and that were not rung since `rung_before`; now they are.
+    """Mark ready batches as published, and return them: free, in their turn, not published since `published_before`.
 
-    No more than MOST_RUNG of a run are out at once: the end of each rings the next. What was never rung comes first,
-    and of a repository that was not listed since `stale` one batch speaks for all: none can keep the others waiting.
+    At most MAX_PUBLISHED batches of a run are out at once; the end of each publishes the next. Batches that were never
+    published come first. A repository that was not listed since `stale` gets one task call for all its batches, so
+    that no repository delays the others.
     """
-    mine = (batch.c.run_id == run_id) & ~batch.c.done
+    unfinished = (batch.c.run_id == run_id) & ~batch.c.done
     held = ~is_free(batch, now)
-    rung = batch.c.published_at > published_before
-    out = connection.execute(select(func.count()).select_from(batch).where(mine, or_(held, rung))).scalar_one()
+    published = batch.c.published_at > published_before
+    out = select(func.count()).select_from(batch).where(unfinished, or_(held, published))
+    room = max(0, MAX_PUBLISHED - connection.execute(out).scalar_one())
     columns = select(batch.c.number, batch.c.repository, repository.c.rechecked_at)
     same = and_(repository.c.run_id == batch.c.run_id, repository.c.path == batch.c.repository)
-    unrung = or_(batch.c.published_at.is_(None), batch.c.published_at <= published_before)
-    found = columns.select_from(batch.join(repository, same)).where(mine, is_free(batch, now), unrung, ~EARLIER_WAVE)
-    rows = connection.execute(found.order_by(batch.c.published_at.nulls_first(), batch.c.number))
-    ready = choose_fairly((ReadyBatch(*row) for row in rows), max(0, MAX_PUBLISHED - out), stale)
-    if ready:
-        some = update(batch).where(batch.c.run_id == run_id, batch.c.number.in_([one.batch for one in ready]))
-        connection.execute(some.values(published_at=now))
-    return ready
+    unpublished = or_(batch.c.published_at.is_(None), batch.c.published_at <= published_before)
+    ready = columns.select_from(batch.join(repository, same)).where(unfinished, is_free(batch, now), unpublished)
+    ready = ready.where(~EARLIER_WAVE).order_by(batch.c.published_at.nulls_first(), batch.c.number)
+    batches = choose_fairly((ReadyBatch(*row) for row in connection.execute(ready)), room, stale)
+    if batches:
+        chosen = batch.c.number.in_([ready_batch.batch for ready_batch in batches])
+        connection.execute(update(batch).where(batch.c.run_id == run_id, chosen).values(published_at=now))
+    return batches
 
 
 def choose_fairly(candidates: Iterable[ReadyBatch], most: int, stale: datetime) -> list[ReadyBatch]:
-    """At most so many of the candidates, in their order; of a repository that has to be looked at first, one."""
+    """The first `most` candidates, but only one of each repository that must be rechecked first."""
     chosen: list[ReadyBatch] = []
-    to_look_at: set[str] = set()
-    for one in candidates:
+    to_recheck: set[str] = set()
+    for candidate in candidates:
         if len(chosen) == most:
             break
-        if one.rechecked_at is None or one.rechecked_at <= stale:
-            if one.repository in to_look_at:
+        if candidate.rechecked_at is None or candidate.rechecked_at <= stale:
+            if candidate.repository in to_recheck:
                 continue
-            to_look_at.add(one.repository)
-        chosen.append(one)
+            to_recheck.add(candidate.repository)
+        chosen.append(candidate)
     return chosen
 
 
 def claim(
     connection: Connection, run_id: str, number: int, *, owner: str, now: datetime, until: datetime
 ) -> Claim | None:
-    """Take the lease of a batch; None: it is done, held, or its turn has not come."""
+    """Take the lease of a batch; None: the batch is done, held, or an earlier wave is unfinished."""
     deleting = exists().where(run.c.id == run_id, run.c.state == "deleting")
     took_over = case((batch.c.lease_until < now, 1), else_=0)  # a released lease is null, and null is not less
     key: dict[str, str | int] = {"run_id": run_id, "number": number}
@@ -148,44 +150,45 @@ def claim(
 
 
 def count_held_batches(connection: Connection, run_id: str, now: datetime) -> int:
-    """How many batches of a run somebody holds."""
     held = select(func.count()).select_from(batch).where(batch.c.run_id == run_id, ~is_free(batch, now))
     return connection.execute(held).scalar_one()
 
 
 def batches_in_progress(connection: Connection, run_id: str) -> frozenset[int]:
-    """The batches of a run with a deletion that was begun and has no outcome yet."""
-    begun = (item.c.run_id == run_id) & item.c.state.in_(("intent", "accepted"))
-    return frozenset(connection.execute(select(item.c.batch).distinct().where(begun)).scalars())
+    """Numbers of the batches of a run in which a deletion was started and has no outcome yet."""
+    started = (item.c.run_id == run_id) & item.c.state.in_(("intent", "accepted"))
+    return frozenset(connection.execute(select(item.c.batch).distinct().where(started)).scalars())
 
 
 def has_postponed_batches(connection: Connection, run_id: str) -> bool:
-    """Whether a batch of a run waits to be rung behind those that were never rung."""
-    waiting = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.published_at == EPOCH)
-    return connection.execute(select(batch.c.number).where(waiting).limit(1)).first() is not None
+    """Whether a batch of a run is to be published after those that were never published."""
+    postponed = (batch.c.run_id == run_id) & ~batch.c.done & (batch.c.published_at == EPOCH)
+    return connection.execute(select(batch.c.number).where(postponed).limit(1)).first() is not None
+
+
+def has_open_batches(connection: Connection, run_id: str) -> bool:
+    """Whether a batch of a run is not done."""
+    unfinished = (batch.c.run_id == run_id) & ~batch.c.done
+    return connection.execute(select(batch.c.number).where(unfinished).limit(1)).first() is not None
 
 
 def mark_unpublished(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
-    """What waits in a run, or in one of its repositories, is to be rung again: what it waited for is done."""
-    waiting = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
-    mine = waiting if path is None else waiting.where(batch.c.repository == path)
-    connection.execute(mine.values(published_at=None))
+    """Let the free batches of a run, or of one of its repositories, be published again at once."""
+    free = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
+    if path is not None:
+        free = free.where(batch.c.repository == path)
+    connection.execute(free.values(published_at=None))
 
 
 def finish_batches(
     connection: Connection, run_id: str, now: datetime, path: str | None = None, states: Collection[str] = UNFINISHED
 ) -> None:
-    """Batches of a run, or of one of its repositories, that nobody holds and that have no item in these states."""
-    left = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(states))
-    done = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now), ~left)
-    mine = done if path is None else done.where(batch.c.repository == path)
-    connection.execute(mine.values(done=True))
-
-
-def has_open_batches(connection: Connection, run_id: str) -> bool:
-    """Whether a batch of a run is not done."""
-    found = select(batch.c.number).where(batch.c.run_id == run_id, ~batch.c.done).limit(1)
-    return connection.execute(found).first() is not None
+    """Mark free batches of a run, or of one of its repositories, as done if no item is in one of these states."""
+    unfinished = exists().where(item.c.run_id == run_id, item.c.batch == batch.c.number, item.c.state.in_(states))
+    free = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now), ~unfinished)
+    if path is not None:
+        free = free.where(batch.c.repository == path)
+    connection.execute(free.values(done=True))
 
 
 def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
@@ -195,12 +198,12 @@ def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -
 
 
 def release(connection: Connection, held: Claim, published_at: datetime | None) -> None:
-    """Give the lease back; the batch is done if none of its items is left unfinished.
+    """Release the lease. The batch is done if none of its items is unfinished.
 
-    What is left may go on at once (`rung_at` None), or when a lease has passed since then.
+    Else it is published again: at once (`published_at` None), or after the time of a lease.
     """
-    left = exists().where(item.c.run_id == held.run_id, item.c.batch == held.batch, item.c.state.in_(UNFINISHED))
-    leases.release(connection, held.lease, published_at=published_at, done=~left)
+    unfinished = (item.c.run_id == held.run_id) & (item.c.batch == held.batch) & item.c.state.in_(UNFINISHED)
+    leases.release(connection, held.lease, published_at=published_at, done=~exists().where(unfinished))
 
 
 ITEM_COLUMNS = tuple(item.c[field.name] for field in fields(Item))
@@ -216,15 +219,17 @@ def item_of(row: Row[*tuple[Any, ...]]) -> Item:
 
 
 def unfinished_items(connection: Connection, run_id: str, number: int) -> list[Item]:
-    found = select(*ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.batch == number, item.c.state.in_(UNFINISHED))
-    return [item_of(row) for row in connection.execute(found.order_by(item.c.number))]
+    """The items of a batch that have no final state, in order."""
+    unfinished = (item.c.run_id == run_id) & (item.c.batch == number) & item.c.state.in_(UNFINISHED)
+    rows = connection.execute(select(*ITEM_COLUMNS).where(unfinished).order_by(item.c.number))
+    return [item_of(row) for row in rows]
 
 
-_one_of_run = (item.c.run_id == bindparam("its_run")) & (item.c.number == bindparam("its_number"))
+_BY_KEY = (item.c.run_id == bindparam("key_run")) & (item.c.number == bindparam("key_number"))
 
 
-def _key(one: Item) -> dict[str, Any]:
-    return {"its_run": one.run_id, "its_number": one.number}
+def _key(planned: Item) -> dict[str, Any]:
+    return {"key_run": planned.run_id, "key_number": planned.number}
 
 
 def items_in_states(
@@ -234,50 +239,54 @@ def items_in_states(
     states: Collection[str] = UNFINISHED,
     lock: bool = True,
 ) -> dict[int, str | None]:
-    """Those of a run's items that are in one of these states, with why nothing more is to be asked for them."""
+    """The stop reason, or None, of each of these items that is in one of these states."""
     mine = (item.c.run_id == run_id) & item.c.number.in_(numbers) & item.c.state.in_(states)
-    found = select(item.c.number, item.c.stop_reason).where(mine).order_by(item.c.number)
-    return {row.number: row.stop_reason for row in connection.execute(found.with_for_update() if lock else found)}
+    query = select(item.c.number, item.c.stop_reason).where(mine).order_by(item.c.number)
+    rows = connection.execute(query.with_for_update() if lock else query)
+    return {row.number: row.stop_reason for row in rows}
 
 
 def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:
-    """Write down that these items are about to be deleted, each under its idempotency key; they are `open_items`."""
+    """Record, before the requests are sent, that these items are deleted now, each with its idempotency key.
+
+    The items are unfinished, see `items_in_states`.
+    """
     if not keys:
         return
     first = func.coalesce(item.c.intent_at, literal(now, Instant))
     values = {"state": "intent", "attempts": item.c.attempts + 1, "intent_at": first, "at": now}
-    intended = update(item).where(_one_of_run).values(values | {"idempotency_key": bindparam("key")})
-    connection.execute(intended, [_key(one) | {"key": key} for one, key in keys])
+    intended = update(item).where(_BY_KEY).values(values | {"idempotency_key": bindparam("key")})
+    connection.execute(intended, [_key(planned) | {"key": key} for planned, key in keys])
 
 
 def withdraw_intents(connection: Connection, items: Sequence[Item]) -> None:
-    """The deletions that were intended were surely not sent: the items are as they were when they were claimed.
+    """Reset items whose deletion requests were certainly not sent to their state when the batch was claimed.
 
-    Only for who holds their batch's lease, in the same transaction.
+    Only for the holder of the batch's lease, in the same transaction.
     """
     if not items:
         return
     before: dict[str, Any] = {
-        name: bindparam(f"its_{name}") for name in ("state", "attempts", "idempotency_key", "intent_at")
+        name: bindparam(f"old_{name}") for name in ("state", "attempts", "idempotency_key", "intent_at")
     }
-    mine = update(item).where(_one_of_run, item.c.state == "intent").values(before)
-    rows = [_key(one) | {f"its_{name}": getattr(one, name) for name in before} for one in items]
-    connection.execute(mine, rows)
+    intended = update(item).where(_BY_KEY, item.c.state == "intent").values(before)
+    rows = [_key(planned) | {f"old_{name}": getattr(planned, name) for name in before} for planned in items]
+    connection.execute(intended, rows)
 
 
-def record_stop_reason(connection: Connection, one: Item, reason: str) -> None:
-    """Nothing more is to be asked of the registry for this item, though a worker holds it just now."""
-    mine = update(item).where(item.c.run_id == one.run_id, item.c.number == one.number)
+def record_stop_reason(connection: Connection, held: Item, reason: str) -> None:
+    """Let no further deletion request be sent for an item, even by the worker that holds its batch."""
+    mine = update(item).where(item.c.run_id == held.run_id, item.c.number == held.number)
     connection.execute(mine.values(stop_reason=reason))
 
 
 def record_accepted(connection: Connection, accepted: Sequence[tuple[Item, str]], now: datetime) -> None:
-    """The registry took these deletions on, each as an operation: true, so recorded whoever holds the lease."""
+    """Record that the registry accepted these deletions as operations: a fact, whoever holds the lease."""
     if not accepted:
         return
-    mine = update(item).where(_one_of_run, item.c.state == "intent")
-    taken = mine.values(state="accepted", operation_id=bindparam("operation"), at=now)
-    connection.execute(taken, [_key(one) | {"operation": operation_id} for one, operation_id in accepted])
+    intended = update(item).where(_BY_KEY, item.c.state == "intent")
+    pending = intended.values(state="accepted", operation_id=bindparam("operation"), at=now)
+    connection.execute(pending, [_key(planned) | {"operation": operation_id} for planned, operation_id in accepted])
 
 
 def record_outcomes(
@@ -288,81 +297,74 @@ def record_outcomes(
     *,
     answers: bool | None = None,
 ) -> list[tuple[Item, Outcome]]:
-    """Final states of items of a run, with the run's counts, the bytes and the audit; those that had none before.
+    """Record final states of items, with the run's counts, the bytes and the audit; items with a final state keep it.
 
-    `answers`: whether a row of systemic failures ends here; None: if one of the outcomes says that the registry answers
-    as it should.
+    Returns what was recorded. `answers`: whether a series of systemic failures ends here; None: if an outcome shows
+    that the registry works.
     """
     if not outcomes:
         return []
-    # The run's row first: it makes outcomes of one run queue up, so that shared blobs are counted once and in order.
+    # Lock the run's row first: outcomes of one run queue up, so that shared blobs are counted once and in order.
     registry = connection.execute(select(run.c.registry).where(run.c.id == run_id).with_for_update()).scalar_one()
-    by_number = {one.number: (one, outcome) for one, outcome in reversed(outcomes)}  # the first of an item counts
-    unfinished = items_in_states(connection, run_id, by_number)
-    settled = [by_number[number] for number in unfinished]
+    by_number = {planned.number: (planned, outcome) for planned, outcome in reversed(outcomes)}  # the first one counts
+    settled = [by_number[number] for number in items_in_states(connection, run_id, by_number)]
     if not settled:
         return []
-    final = {
-        "state": bindparam("its_state"),
-        "outcome_cause": bindparam("cause"),
-        "message": bindparam("why"),
-        "at": now,
-    }
     values = [
-        _key(one) | {"its_state": outcome.state, "cause": outcome.cause, "why": outcome.message}
-        for one, outcome in settled
+        _key(planned) | {"final": outcome.state, "cause": outcome.cause, "why": outcome.message}
+        for planned, outcome in settled
     ]
-    connection.execute(update(item).where(_one_of_run).values(final), values)
+    final = {"state": bindparam("final"), "outcome_cause": bindparam("cause"), "message": bindparam("why"), "at": now}
+    connection.execute(update(item).where(_BY_KEY).values(final), values)
     counts = Counter(outcome.state for _, outcome in settled)
-    counted: dict[str, Any] = {state: run.c[state] + count for state, count in counts.items()}
+    totals: dict[str, Any] = {state: run.c[state] + count for state, count in counts.items()}
     if any(outcome.shows_health for _, outcome in settled) if answers is None else answers:
-        counted["systemic_failures"] = 0
-    connection.execute(update(run).where(run.c.id == run_id).values(counted))
-    _free_and_audit(connection, registry, [pair for pair in settled if pair[1].state in ("deleted", "gone")], now)
-    causes = Counter(
-        (pair[1].state, pair[1].cause or "other") for pair in settled if pair[1].state in ("skipped", "failed")
-    )
+        totals["systemic_failures"] = 0
+    connection.execute(update(run).where(run.c.id == run_id).values(totals))
+    deletions = [(planned, outcome) for planned, outcome in settled if outcome.state in ("deleted", "gone")]
+    if deletions:
+        _count_and_audit(connection, run_id, registry, deletions, now)
+    causes = Counter((end.state, end.cause or "other") for _, end in settled if end.state in ("skipped", "failed"))
     for (state, cause), count in sorted(causes.items()):
         add_to_tally(connection, registry, state, cause, count)
     return settled
 
 
-def _free_and_audit(connection: Connection, registry: str, gone: Sequence[tuple[Item, Outcome]], now: datetime) -> None:
-    """Count the bytes of what is gone, and write it down for as long as the audit is kept."""
-    if not gone:
-        return
-    run_id = gone[0][0].run_id
+def _count_and_audit(
+    connection: Connection, run_id: str, registry: str, deletions: Sequence[tuple[Item, Outcome]], now: datetime
+) -> None:
+    """Count the bytes of images that are deleted or gone, and append the images to the audit."""
     ours = {
-        one.number: outcome.state == "deleted"
-        or freed_bytes.was_deleted_with_owner(connection, run_id, one.repository, one.owners)
-        for one, outcome in gone
+        deleted.number: outcome.state == "deleted"
+        or freed_bytes.was_deleted_with_owner(connection, run_id, deleted.repository, deleted.owners)
+        for deleted, outcome in deletions
     }
     freed = freed_bytes.release_references(connection, run_id, ours)
-    found = select(item.c.number, item.c.decision, item.c.operation_id)
-    rows = connection.execute(found.where(item.c.run_id == run_id, item.c.number.in_(ours)))
+    query = select(item.c.number, item.c.decision, item.c.operation_id)
+    rows = connection.execute(query.where(item.c.run_id == run_id, item.c.number.in_(ours)))
     facts = {row.number: row for row in rows}
     audited = [
         {
             "at": now,
             "registry": registry,
-            "repository": one.repository,
-            "digest": one.digest,
-            "image_id": one.image.id,
-            "tags": json.dumps(one.image.tags),
+            "repository": deleted.repository,
+            "digest": deleted.digest,
+            "image_id": deleted.image.id,
+            "tags": json.dumps(deleted.image.tags),
             "run_id": run_id,
-            "item": one.number,
-            "decision": facts[one.number].decision,
+            "item": deleted.number,
+            "decision": facts[deleted.number].decision,
             "outcome": outcome.state,
-            "operation_id": facts[one.number].operation_id,
-            "reclaimed_bytes": freed[one.number],
+            "operation_id": facts[deleted.number].operation_id,
+            "reclaimed_bytes": freed[deleted.number],
         }
-        for one, outcome in gone
+        for deleted, outcome in deletions
     ]
     audit.append(connection, run_id, audited, now)
 
 
 def add_to_tally(connection: Connection, registry: str, name: str, label: str, value: float) -> None:
-    """Add to a sum that outlives runs: causes of skips and failures, requests, waits for the rate."""
+    """Add to a sum that outlives runs: causes of skips and failures, requests, seconds waited for the rate limit."""
     values = {"registry": registry, "name": name, "label": label, "value": value}
     added = insert_for(connection, tally).values(values)
     key = [tally.c.registry, tally.c.name, tally.c.label]

@@ -1,8 +1,8 @@
-"""The durable record's tables, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
+"""The tables of the store, the same on SQLite and PostgreSQL. Instants are integers: microseconds since 1970, UTC.
 
-A run has repositories (what was listed and decided there), batches and items (its deletions), and the blobs that
-only its deletions reference. The rest outlives a run: manifests, the audit with its chains, tallies, registries,
-heartbeats, what people asked for (holds, pauses), what is in use (evidence) and what earlier scans saw (scan history).
+A run has repositories (with inventory and decisions), batches and items (its deletions), and the blobs that only its
+deletions reference. Other tables outlive a run: manifests, the audit with its chains, tallies, registries, heartbeats,
+holds, pauses, evidence of use, and the scan history.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ UNFINISHED = ("planned", "intent", "accepted")
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware datetime, kept as microseconds since 1970 so that both databases compare it alike."""
+    """An aware datetime, stored as microseconds since 1970 so that both databases compare it alike."""
 
     impl = BigInteger
     cache_ok = True
@@ -60,14 +60,14 @@ run = _table(
     "run",
     Column("id", String(40), primary_key=True),
     Column("registry", Text, nullable=False),  # the configured name
-    Column("registry_key", Text, nullable=False),  # kind, endpoint and id: what is really there
+    Column("registry_key", Text, nullable=False),  # kind, endpoint and id: identifies the registry itself
     Column("trigger", String(16), nullable=False),
     Column("task_id", String(64), unique=True),
     Column("mode", String(8), nullable=False),  # this run's
     Column("registry_mode", String(8), nullable=False),  # the registry's own, as the file said when the run was opened
     Column("state", String(16), nullable=False),
     Column("outcome", String(16)),
-    Column("stop", String(16)),  # why nothing more is to be deleted: aborted, expired, deadline, hopeless, failed
+    Column("stop", String(16)),  # why nothing more is deleted: aborted, expired, deadline, hopeless, failed
     Column("message", Text),
     Column("scheduled_for", Instant),
     Column("opened_at", Instant, nullable=False),
@@ -75,8 +75,8 @@ run = _table(
     Column("planned_at", Instant),
     Column("deleting_at", Instant),  # the deadline counts from here
     Column("swept_at", Instant),  # when its last batch was done
-    Column("verified_at", Instant),  # when it was looked at what the sweep left
-    Column("verifications", Integer, nullable=False, server_default="0"),  # how often that was begun
+    Column("verified_at", Instant),  # when the verification ended
+    Column("verifications", Integer, nullable=False, server_default="0"),  # started so far
     Column("finished_at", Instant),
     Column("policy", Text, nullable=False),
     Column("policy_sha256", String(64), nullable=False),
@@ -88,30 +88,29 @@ run = _table(
     Column("suspicion", Text),  # why push times are not trusted
     Column("warnings", Text, nullable=False, server_default="[]"),  # JSON: [{code, message}]
     Column("unreadable_images", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, reason}]
-    Column("emptied_repositories", Text, nullable=False, server_default="[]"),  # JSON: [path]: the sweep left no image
+    Column(
+        "emptied_repositories", Text, nullable=False, server_default="[]"
+    ),  # JSON: [path]: the sweep deleted every image
     Column("opened_by", Text),  # user@host, or the API's caller; null: the schedule
     Column("approved_by", Text),
     Column("aborted_by", Text),
     Column("terms", Text, nullable=False, server_default="{}"),  # JSON of store.runs.Terms
-    Column(
-        "raced_pushes", Text, nullable=False, server_default="[]"
-    ),  # JSON: [{repository, digest, tags}]: pushed meanwhile
+    Column("raced_pushes", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, tags}]
     Column("differences", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, difference}]
     *(_count(name) for name in ("images", "planned", "deleted", "gone", "skipped", "failed")),
     *(_count(f"{name}_bytes") for name in ("selected", "reclaimable", "reclaimed", "registry", "budget_missed")),
-    _count("undecidable"),  # images kept because nobody reported an order between them and others
-    _count("difference_count"),  # how many differences a verification found, listed or not
-    _count("foreign_deletions"),  # images that vanished since the scan before, and not by us
+    _count("undecidable"),  # images kept because their order is unknown
+    _count("difference_count"),  # found by the verification, listed or not
+    _count("foreign_deletions"),  # images that vanished since the scan before, without a deletion by us
     Column("scans", Integer, nullable=False, server_default="0"),
     Column("systemic_failures", Integer, nullable=False, server_default="0"),  # in a row
-    Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is no longer kept
-    Column("notified", String(16)),  # the outcome, or `blocked`, of the last complete notification
-    Column("audit_sha256", String(64), nullable=False, server_default=""),  # of its newest row in the audit
-    Column("notifying", Text),  # JSON of a notification that is under way: {word, tries, after, told}
-    # What `after_run` starts: whether that is over, how often it was tried, and not before when again.
+    Column("forgotten", Boolean, nullable=False, server_default=text("false")),  # its plan is deleted
+    Column("notified", String(16)),  # the outcome, or `blocked`, of the last notification that everybody got
+    Column("audit_sha256", String(64), nullable=False, server_default=""),  # of its newest audit row
+    Column("notifying", Text),  # JSON of an unfinished notification: {word, tries, after, told}
     Column("after_run_done", Boolean, nullable=False, server_default=text("false")),
     Column("after_run_tries", Integer, nullable=False, server_default="0"),
-    Column("after_run_retry_at", Instant),
+    Column("after_run_retry_at", Instant),  # not before
     Column("owner", Text),  # the lease of the scan, or of the verification
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
@@ -132,11 +131,11 @@ repository = _table(
     Column("path", Text, primary_key=True),
     Column("inventory", String(64), nullable=False, index=True),  # -> inventory.sha256
     Column("decisions", LargeBinary, nullable=False),  # zstd of the decisions, one JSON a line
-    Column("rechecked_at", Instant),  # when the listing of its last recheck began
-    Column("owner", Text),  # the lease of the one that lists it again
+    Column("rechecked_at", Instant),  # start of the listing of its last recheck
+    Column("owner", Text),  # the lease of its recheck
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
-    Column("refusal", Text),  # why nothing is deleted in it; null: nothing speaks against it
+    Column("refusal", Text),  # why nothing may be deleted in it; null: it may
 )
 
 inventory = _table(
@@ -152,11 +151,11 @@ batch = _table(
     Column("repository", Text, nullable=False),
     Column("wave", Integer, nullable=False),
     Column("done", Boolean, nullable=False, server_default=text("false")),
-    Column("takeovers", Integer, nullable=False, server_default="0"),  # claims after a lease that ran out
+    Column("takeovers", Integer, nullable=False, server_default="0"),  # claims after a lease that expired
     Column("owner", Text),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
-    Column("published_at", Instant),  # of its task call, while that has not been answered
+    Column("published_at", Instant),  # of its task call, until a worker claims it
     Index("batch_by_repository", "run_id", "repository", "wave"),
 )
 
@@ -166,17 +165,17 @@ item = _table(
     Column("number", Integer, primary_key=True),
     Column("batch", Integer, nullable=False),
     Column("repository", Text, nullable=False),
-    Column("decision", Text, nullable=False),  # JSON, as the plan says it
-    Column("image", Text, nullable=False),  # JSON, as it was listed
+    Column("decision", Text, nullable=False),  # JSON of the plan's decision
+    Column("image", Text, nullable=False),  # JSON of the listed image
     Column("digest", Text, nullable=False),
-    Column("owners", Text, nullable=False),  # JSON: digests that must be gone first
+    Column("owners", Text, nullable=False),  # JSON: digests that must be deleted or gone first
     Column("blobs", LargeBinary, nullable=False),  # numbers of the blobs that only the plan's deletions reference
     Column("state", String(16), nullable=False, server_default="planned"),
     Column("outcome_cause", String(32)),
     Column("message", Text),
-    Column("refused_hint", Boolean, nullable=False, server_default=text("false")),  # at protection
-    Column("refused", Text),  # a registry's refusal as not permitted, while another image is tried
-    Column("stop_reason", Text),  # why nothing more is to be asked for it, found while a worker held it
+    Column("refused_hint", Boolean, nullable=False, server_default=text("false")),  # the refusal hints at protection
+    Column("refused", Text),  # the registry's refusal as not permitted, while its cause is unknown
+    Column("stop_reason", Text),  # why no further deletion request may be sent, even by its holder
     Column("idempotency_key", String(36)),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("operation_id", Text),
@@ -194,10 +193,12 @@ blob = _table(
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
-    Column("deleted_by_us", Boolean, nullable=False, server_default=text("false")),  # at least one was deleted by us
+    Column(
+        "deleted_by_us", Boolean, nullable=False, server_default=text("false")
+    ),  # at least one reference was deleted by us
     Column(
         "still_referenced", Boolean, nullable=False, server_default=text("false")
-    ),  # an image pushed since the plan names it
+    ),  # an image pushed since the plan references it
 )
 
 manifest = _table(
@@ -207,7 +208,7 @@ manifest = _table(
     Column("facts", LargeBinary, nullable=False),  # JSON of registries.interface.Manifest
 )
 
-# What an image was, byte for byte, kept before its deletion was asked for: to be put back.
+# The manifest of an image, byte for byte, saved before the deletion request, to restore the image.
 undo = _table(
     "undo",
     Column("run_id", String(40), primary_key=True),
@@ -217,7 +218,7 @@ undo = _table(
     Column("repository", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("media_type", Text, nullable=False),
-    Column("image", Text, nullable=False),  # JSON, as it was planned: tags, children, subject, blobs
+    Column("image", Text, nullable=False),  # JSON of the planned image: tags, children, subject, blobs
     Column("body", LargeBinary, nullable=False),  # zstd of the manifest's bytes
     Column("at", Instant, nullable=False),
     Index("undo_by_digest", "registry_key", "digest"),
@@ -238,25 +239,25 @@ audit = _table(
     Column("outcome", String(16), nullable=False),  # deleted or gone
     Column("operation_id", Text),
     Column("reclaimed_bytes", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False, server_default=""),  # of its run's row before, and of this one
+    Column("sha256", String(64), nullable=False, server_default=""),  # of its run's row before, and of this row
     UniqueConstraint("run_id", "item", name="one_audit_row_per_item"),
     Index("audit_by_registry", "registry", "at"),
 )
 
-# The chain of runs: one row for each run that has swept, added when it finishes.
+# The chain of runs: a row for each swept run, added when the run finishes.
 swept_run = _table(
     "swept_run",
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", Instant, nullable=False),
     Column("run_id", String(40), nullable=False),
-    Column("seq", BigInteger, nullable=False),  # of the run's newest row in the audit; 0: it has none
+    Column("seq", BigInteger, nullable=False),  # of the run's newest audit row; 0: none
     Column("last", String(64), nullable=False),  # that row's sha256
-    Column("sha256", String(64), nullable=False),  # of the run before, and of this one
+    Column("sha256", String(64), nullable=False),  # of the run before, and of this run
 )
 
-# Where the audit's chains begin and end. `former`: the last row of the chain that all registries shared before each run
-# had its own; `anchor`: the newest forgotten row of that one. `runs`: the newest row of the chain of runs;
-# `forgotten`: the newest one of which the rows in the audit are forgotten.
+# The ends of the audit's chains. `former`: the last row of the chain that all registries shared before each run had its
+# own; `anchor`: the newest deleted row of that chain. `runs`: the newest row of the chain of runs; `forgotten`: the
+# newest row of the chain of runs whose audit rows are deleted.
 chain = _table(
     "chain",
     Column("name", String(16), primary_key=True),
@@ -277,19 +278,19 @@ registry = _table(
     Column("name", Text, primary_key=True),
     Column("enabled_since", Instant, nullable=False),
     Column("cron_line", Text),  # cron line and zone
-    Column("cron_line_since", Instant),  # since when this line is known: nothing before it is due
+    Column("cron_line_since", Instant),  # since when the line is known: nothing is due before
     Column("auth_ok", Boolean, nullable=False, server_default=text("true")),
-    Column("vanished_accepted_at", Instant),  # what had vanished until then a person has accepted
+    Column("vanished_accepted_at", Instant),  # a person accepted what had vanished until then
 )
 
 hold = _table(
     "hold",
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("registry", Text, nullable=False),  # the configured name: a hold stays when an entry changes its kind
+    Column("registry", Text, nullable=False),  # the configured name: holds stay if an entry changes its kind
     Column("kind", String(16), nullable=False),  # tag, digest, image or repository
-    Column("repository", Text),  # a path, or a glob where `kind` is repository; null: wherever the image is
+    Column("repository", Text),  # a path, or a glob if `kind` is repository; null: any
     Column("value", Text, nullable=False),  # the tag, the digest, the image's id; for a repository the glob again
-    Column("digest", Text),  # of a tag or an id: what it named when it was held
+    Column("digest", Text),  # that the tag or id named when the hold was placed
     Column("until", Instant),  # null: for ever
     Column("reason", Text, nullable=False),
     Column("who", Text, nullable=False),
@@ -305,7 +306,7 @@ pause = _table(
     Column("at", Instant, nullable=False),
     Column("who", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("resumed_at", Instant),  # null: it lasts
+    Column("resumed_at", Instant),  # null: still paused
     Column("resumed_by", Text),
 )
 
@@ -313,12 +314,12 @@ evidence = _table(
     "evidence",
     Column("registry", Text, primary_key=True),
     Column("source", Text, primary_key=True),
-    Column("sha256", String(64), nullable=False),  # of the source's settings: another source has another history
-    Column("as_of", Instant, nullable=False),  # what the source says of its age
+    Column("sha256", String(64), nullable=False),  # of the source's settings
+    Column("as_of", Instant, nullable=False),  # the source's own time
     Column("read_at", Instant, nullable=False),
     Column("count", Integer, nullable=False),
-    Column("baseline", Integer, nullable=False),  # the count of the last scan's reading: what is judged against
-    # Of the last scan's: those that match no registry of the file and no digest of the inventory.
+    Column("baseline", Integer, nullable=False),  # the count in the last scan's reading, for comparison
+    # Uses of the last scan's reading that match no registry of the file and no digest of the inventory.
     Column("foreign_references", Integer, nullable=False, server_default="0"),
     Column("uses", LargeBinary, nullable=False),  # zstd of the uses, one JSON a line
 )
@@ -330,7 +331,7 @@ scan_history = _table(
     Column("seen", LargeBinary, nullable=False),  # policies.scan_history: packed, then zstd
 )
 
-# What a scan adds to the history once its plan is stored: both or neither.
+# The changes of a scan to the history, applied when its plan is stored.
 scan_history_next = _table(
     "scan_history_next",
     Column("run_id", String(40), primary_key=True),
@@ -340,7 +341,7 @@ scan_history_next = _table(
 
 store_info = _table(
     "store_info",
-    Column("name", String(40), primary_key=True),  # store_id: which store this is, wherever it is opened from
+    Column("name", String(40), primary_key=True),  # store_id: identifies the store wherever it is opened
     Column("value", Text, nullable=False),
 )
 

@@ -1,13 +1,12 @@
-"""Queries of what was kept of images before their deletion, to be put back."""
+"""Queries of the manifests that were saved before their images were deleted, so that the images can be restored."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 
 from policies.image import Image
 from worker.registries.docker.manifests import is_digest
@@ -21,32 +20,32 @@ from worker.text import parse_reference
 
 @dataclass(frozen=True, slots=True)
 class UndoRecord:
-    """One image that was deleted, or was to be, as it was."""
+    """An image that was deleted, or was about to be, with its saved manifest."""
 
     run_id: str
     item: int
     repository: str
     image: Image  # as its plan knew it
-    kept: SavedManifest
-    at: datetime  # when its deletion was intended
+    manifest: SavedManifest
+    at: datetime  # of the intent to delete it
 
 
 _SAME = (item_table.c.run_id == undo.c.run_id) & (item_table.c.number == undo.c.item)
-# What surely stayed is not to be put back; of what is `unconfirmed` nobody knows.
+# An image that was certainly not deleted is not restored; whether an `unconfirmed` one was deleted is unknown.
 _GONE = item_table.c.state.in_(("deleted", "gone")) | (item_table.c.outcome_cause == "unconfirmed")
-_FOUND = select(undo).join(item_table, _SAME).where(_GONE)
+_NEWEST_FIRST = (undo.c.at.desc(), undo.c.run_id.desc())
 
 
 def restorable_items(connection: Connection, run_id: str, numbers: Collection[int]) -> frozenset[int]:
-    """Which of a run's items, by number, can be put back by what is here."""
-    found = select(undo.c.item).where(undo.c.run_id == run_id, undo.c.item.in_(numbers))
-    return frozenset(connection.execute(found).scalars())
+    """Those of these items of a run, by number, that have a saved manifest."""
+    saved = select(undo.c.item).where(undo.c.run_id == run_id, undo.c.item.in_(numbers))
+    return frozenset(connection.execute(saved).scalars())
 
 
 def save(
     connection: Connection, registry: str, registry_key: str, images: Sequence[tuple[Item, SavedManifest]], at: datetime
 ) -> None:
-    """Keep images' manifests and what their plan knows of them; done twice, the first stays."""
+    """Save manifests and what the plan knows of their images; a manifest that is saved already stays."""
     rows = [
         {
             "run_id": item.run_id,
@@ -55,77 +54,84 @@ def save(
             "registry_key": registry_key,
             "repository": item.repository,
             "digest": item.digest,
-            "media_type": kept.media_type,
+            "media_type": manifest.media_type,
             "image": msgspec.json.encode(item.image).decode(),
-            "body": zstandard.compress(kept.body, 3),
+            "body": zstandard.compress(manifest.body, 3),
             "at": at,
         }
-        for item, kept in images
+        for item, manifest in images
     ]
     if rows:
         connection.execute(insert_for(connection, undo).on_conflict_do_nothing(), rows)
 
 
 def can_be_restored(run_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """That something is kept of what a run deleted, found gone, or left `unconfirmed`."""
+    """Whether a manifest is saved of an image that the run deleted, found gone, or left `unconfirmed`."""
     return select(undo.c.item).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE).exists()
 
 
 def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
-    """From which repositories a run deleted, and how much of each can be put back."""
-    counted = select(undo.c.repository, func.count().label("kept")).join(item_table, _SAME)
-    mine = counted.where(undo.c.run_id == run_id, _GONE).group_by(undo.c.repository)
+    """The number of images that can be restored, for each repository from which a run deleted."""
+    counts = select(undo.c.repository, func.count().label("images")).join(item_table, _SAME)
+    mine = counts.where(undo.c.run_id == run_id, _GONE).group_by(undo.c.repository)
     rows = connection.execute(mine.order_by(undo.c.repository))
-    return {row.repository: row.kept for row in rows}
-
-
-def find_by_run(connection: Connection, run_id: str, repository: str) -> list[UndoRecord]:
-    """What a run deleted from a repository, or found gone after it had asked for its deletion, as its plan goes."""
-    mine = _FOUND.where(undo.c.run_id == run_id, undo.c.repository == repository)
-    return [_record(row) for row in connection.execute(mine.order_by(undo.c.item))]
+    return {row.repository: row.images for row in rows}
 
 
 def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
-    """The same of all repositories, without the manifests' bytes."""
-    found = select(undo.c.image).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE)
-    for text in connection.execute(found.execution_options(yield_per=500)).scalars():
+    """The images of a run that can be restored, of all repositories, without their manifests."""
+    images = select(undo.c.image).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE)
+    for text in connection.execute(images.execution_options(yield_per=500)).scalars():
         yield decode_image(text)
 
 
 def count_unsaved(connection: Connection, run_id: str) -> int:
-    """How many images a run deleted of which nothing was kept."""
-    mine = (item_table.c.run_id == run_id) & (item_table.c.state == "deleted")
-    unkept = select(func.count()).select_from(item_table).where(mine, ~exists().where(_SAME))
-    return connection.execute(unkept).scalar_one()
+    """The number of images that a run deleted without a saved manifest."""
+    deleted = (item_table.c.run_id == run_id) & (item_table.c.state == "deleted")
+    unsaved = select(func.count()).select_from(item_table).where(deleted, ~exists().where(_SAME))
+    return connection.execute(unsaved).scalar_one()
+
+
+def find_by_run(connection: Connection, run_id: str, repository: str) -> list[UndoRecord]:
+    """The images that a run deleted from a repository, or found gone after its request, in the order of its plan."""
+    mine = (undo.c.run_id == run_id) & (undo.c.repository == repository)
+    return _records(connection, mine, undo.c.item)
 
 
 def find_by_digest(connection: Connection, registry_key: str, digest: str, repository: str) -> list[UndoRecord]:
-    """The same of one digest of a repository, in whatever run of a registry, newest first."""
+    """The deletions of a digest from a repository of a registry, in any run, newest first."""
     mine = (undo.c.registry_key == registry_key) & (undo.c.repository == repository) & (undo.c.digest == digest)
-    return _newest_first(connection, mine)
+    return _records(connection, mine, *_NEWEST_FIRST)
 
 
-def find_by_reference(connection: Connection, registry_key: str, words: str) -> list[UndoRecord]:
-    """The same of what `path:tag`, `path@digest`, a digest or an image's id named when it was deleted."""
-    mine, reference = undo.c.registry_key == registry_key, parse_reference(words)
-    if is_digest(words):
-        return _newest_first(connection, mine & (undo.c.digest == words))
+def find_by_reference(connection: Connection, registry_key: str, text: str) -> list[UndoRecord]:
+    """The deletions of the image that `path:tag`, `path@digest`, a digest or an id named at its deletion, newest first.
+
+    The column `image` is JSON text that has tags and ids as strings. SQLite's LIKE ignores case, so the records are
+    compared once more.
+    """
+    mine, reference = undo.c.registry_key == registry_key, parse_reference(text)
+    if is_digest(text):
+        return _records(connection, mine & (undo.c.digest == text), *_NEWEST_FIRST)
     if reference.digest:
         return find_by_digest(connection, registry_key, reference.digest, reference.path)
-    # An image is JSON text, its tags and its id strings in it; SQLite's LIKE takes upper case for lower, what follows
-    # does not.
-    mine &= undo.c.image.contains(f'"{reference.tag or words}"', autoescape=True)
+    mine &= undo.c.image.contains(f'"{reference.tag or text}"', autoescape=True)
     if not reference.tag:
-        return [one for one in _newest_first(connection, mine) if one.image.id == words]
-    found = _newest_first(connection, mine & (undo.c.repository == reference.path))
-    return [one for one in found if reference.tag in one.image.tags]
+        return [record for record in _records(connection, mine, *_NEWEST_FIRST) if record.image.id == text]
+    records = _records(connection, mine & (undo.c.repository == reference.path), *_NEWEST_FIRST)
+    return [record for record in records if reference.tag in record.image.tags]
 
 
-def _newest_first(connection: Connection, which: ColumnElement[bool]) -> list[UndoRecord]:
-    found = _FOUND.where(which).order_by(undo.c.at.desc(), undo.c.run_id.desc())
-    return [_record(row) for row in connection.execute(found)]
-
-
-def _record(row: Row[Any]) -> UndoRecord:
-    kept = SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body))
-    return UndoRecord(row.run_id, row.item, row.repository, decode_image(row.image), kept, row.at)
+def _records(connection: Connection, where: ColumnElement[bool], *order: ColumnElement[object]) -> list[UndoRecord]:
+    rows = connection.execute(select(undo).join(item_table, _SAME).where(_GONE, where).order_by(*order))
+    return [
+        UndoRecord(
+            row.run_id,
+            row.item,
+            row.repository,
+            decode_image(row.image),
+            SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body)),
+            row.at,
+        )
+        for row in rows
+    ]

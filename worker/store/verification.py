@@ -1,4 +1,4 @@
-"""Queries of how a sweep ended: what it left and why, the verification's lease, and what that found different."""
+"""Queries of the verification after a sweep: its lease, the differences it finds, the states of planned deletions."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from worker.store.sweeping import decode_image
 from worker.store.tables import item, run
 
 DELETED_STATES = ("deleted", "gone")
-MAX_LISTED = 1000  # differences that are listed; more are counted in a last one
+MAX_LISTED = 1000  # differences; a last one counts the others
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a verification found that should not be. `digest` None: it is about the whole repository."""
+    """A difference between plan and registry. `digest` None: it is about the whole repository."""
 
     repository: str
     digest: str | None
@@ -30,69 +30,68 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class DeletionState:
-    """One planned deletion, as the sweep left it."""
+    """The state of one planned deletion after the sweep."""
 
     image: Image
     state: str
-    attempted: bool  # it may have been deleted, whatever its state says
+    attempted: bool  # the image may be deleted, whatever the state is
 
 
 def claim(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime) -> Run | None:
-    """Take the lease of a swept run's verification; None: it is held, done, or not yet to be."""
+    """Take the lease of a swept run's verification; None: it is held, done, or not due yet."""
     due = run.c.state == "deleting", run.c.swept_at.is_not(None), run.c.verified_at.is_(None)
-    begun = run.c.verifications + 1
-    fence = leases.claim(connection, run, {"id": run_id}, *due, owner=owner, now=now, until=until, verifications=begun)
+    count = run.c.verifications + 1
+    fence = leases.claim(connection, run, {"id": run_id}, *due, owner=owner, now=now, until=until, verifications=count)
     return None if fence is None else runs.get(connection, run_id)
 
 
-def lease_of(one: Run) -> Lease:
-    """Of a run's verification as it was claimed: lost also when the run has ended."""
-    return Lease(run, {"id": one.id}, one.fence, (run.c.state == "deleting",))
+def lease_of(claimed: Run) -> Lease:
+    """The lease of a run's verification as it was claimed; it is lost too when the run ends."""
+    return Lease(run, {"id": claimed.id}, claimed.fence, (run.c.state == "deleting",))
 
 
 def record(
     connection: Connection, lease: Lease, differences: Sequence[Difference], now: datetime, emptied: Sequence[str] = ()
 ) -> bool:
-    """Write what was found, and which repositories the sweep emptied. False: somebody else holds the lease by now."""
-    emptied_json = json.dumps(emptied)
-    return leases.release(connection, lease, **_found(differences), verified_at=now, emptied_repositories=emptied_json)
+    """Record the differences and the repositories that the sweep emptied. False: the lease was lost."""
+    values = {"verified_at": now, "emptied_repositories": json.dumps(emptied)}
+    return leases.release(connection, lease, **values, **_difference_columns(differences))
 
 
-def _found(differences: Sequence[Difference]) -> dict[str, Any]:
-    """The first of them as they are listed, and how many there are."""
+def _difference_columns(differences: Sequence[Difference]) -> dict[str, Any]:
     more = len(differences) - MAX_LISTED
     listed = differences if more <= 0 else [*differences[:MAX_LISTED], Difference("", None, f"and {more:,} more")]
-    return {"differences": json.dumps([asdict(one) for one in listed]), "difference_count": len(differences)}
+    return {"differences": json.dumps(list(map(asdict, listed))), "difference_count": len(differences)}
 
 
-def give_up(connection: Connection, one: Run, why: str, now: datetime) -> Run:
-    """End a run's verification without one; the run as it is then. Only for who has locked the run."""
-    mine = update(run).where(run.c.id == one.id, run.c.state == "deleting")
-    connection.execute(mine.values(**_found([Difference("", None, why)]), verified_at=now))
-    return runs.get(connection, one.id) or one
+def give_up(connection: Connection, locked: Run, why: str, now: datetime) -> Run:
+    """End a run's verification without a result, and return the changed run. The caller has locked the run."""
+    mine = update(run).where(run.c.id == locked.id, run.c.state == "deleting")
+    connection.execute(mine.values(**_difference_columns([Difference("", None, why)]), verified_at=now))
+    return runs.get(connection, locked.id) or locked
 
 
 def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:
     """Every image that a run deleted or found gone."""
-    found = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(DELETED_STATES))
-    return (decode_image(text) for text in connection.execute(found).scalars())
+    images = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(DELETED_STATES))
+    return map(decode_image, connection.execute(images).scalars())
 
 
 def deletion_states(connection: Connection, run_id: str, path: str) -> Mapping[str, DeletionState]:
-    """By digest: the planned deletions of a repository."""
+    """The planned deletions of a repository, by digest."""
     columns = (item.c.digest, item.c.image, item.c.state, item.c.attempts, item.c.outcome_cause)
-    found = select(*columns).where(item.c.run_id == run_id, item.c.repository == path)
+    rows = connection.execute(select(*columns).where(item.c.run_id == run_id, item.c.repository == path))
     return {
         row.digest: DeletionState(
             decode_image(row.image), row.state, row.attempts > 0 or row.outcome_cause == "unconfirmed"
         )
-        for row in connection.execute(found)
+        for row in rows
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Unsuccessful:
-    """Items of one state and cause, and the first of them."""
+    """The number of items with one state and cause, and the first item."""
 
     state: str  # skipped or failed
     cause: str
@@ -109,6 +108,6 @@ def unsuccessful(connection: Connection, run_id: str) -> list[Unsuccessful]:
     groups = select(*columns).where(mine).group_by(item.c.state, item.c.outcome_cause).subquery()
     example = (item.c.run_id == run_id) & (item.c.number == groups.c.first)
     columns_of_example = (item.c.repository, item.c.digest, item.c.message)
-    found = select(groups.c.state, groups.c.outcome_cause, groups.c.count, *columns_of_example)
-    rows = connection.execute(found.select_from(groups.join(item, example)).order_by(groups.c.first))
+    query = select(groups.c.state, groups.c.outcome_cause, groups.c.count, *columns_of_example)
+    rows = connection.execute(query.select_from(groups.join(item, example)).order_by(groups.c.first))
     return [Unsuccessful(state, cause or "other", *rest) for state, cause, *rest in rows]

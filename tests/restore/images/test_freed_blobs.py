@@ -85,7 +85,7 @@ def test_an_index_whose_images_cannot_come_back_gets_its_tag_only_when_asked(sta
     assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
     tags = ("old-all",) if partly else ()
     assert (found[index.digest].tags, registry.state()["shop/api"]) == (tags, {index.digest: tags})
-    assert ("--partly puts it" in found[index.digest].message) is not partly
+    assert ("--partly does it" in found[index.digest].message) is not partly
 
 
 def test_an_index_whose_images_came_back_gets_its_tag(started: Starter) -> None:

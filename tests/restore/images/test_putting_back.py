@@ -139,7 +139,7 @@ class TestPuttingBack:
         registry.fail("put", "shop/api", RegistryError("the tag is immutable"), "old")
         found = restore(harness, run.id)[gone.digest]
         assert (found.answer, found.tags) == ("partly", ("old-2",))
-        assert found.message == "the tag old could not be put: the tag is immutable"
+        assert found.message == "the tag old could not be restored: the tag is immutable"
 
     def test_blobs_lost_under_a_manifest_that_is_there(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         gone = registry.push_image("shop/api", "old", layers=["a"])
@@ -169,8 +169,10 @@ class TestPuttingBack:
             one.digest: one for one in restoring.restore(harness.store, asked, RestoringMemoryDriver(harness.registry))
         }[index.digest]
         assert found.answer == "partly"
-        assert ("--partly puts it" in found.message) is not partly
-        assert ("old-index" in registry.asked_about("put", "shop/api")) is partly or "could not be put" in found.message
+        assert ("--partly does it" in found.message) is not partly
+        assert (
+            "old-index" in registry.asked_about("put", "shop/api")
+        ) is partly or "could not be restored" in found.message
 
     def test_blobs_that_a_collector_frees_at_that_very_moment(
         self, registry: MemoryRegistry, harness: MemoryHarness
@@ -180,7 +182,7 @@ class TestPuttingBack:
         registry.blobs.freed_at_once = {gone.layers[0].digest}
         found = restore(harness, run.id)[gone.digest]
         assert (found.answer, found.missing, found.tags) == ("partly", (gone.layers[0].digest,), ())
-        assert found.message.startswith(f"{COLLECTED}; the tag old could not be put: ")
+        assert found.message.startswith(f"{COLLECTED}; the tag old could not be restored: ")
 
     def test_an_answer_that_is_none_concerns_one_image(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         bad, good = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))

@@ -20,7 +20,7 @@ OpenStore = Callable[[], Store]
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is not there yet"):
+    with pytest.raises(StoreError, match="does not exist yet"):
         open_store(f"sqlite:///{tmp_path}/none.db", create=False)
     assert list(tmp_path.iterdir()) == []
 
