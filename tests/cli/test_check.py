@@ -17,8 +17,8 @@ CONTAINER = "kind: yandex-container-registry, id: crp1, credentials: {metadata: 
 COUNTS = "{name: ten, keep: {newest: 10}}, {name: rest, delete: {beyond_newest: 5, tagged: true}}"
 OLD = "{name: old, delete: {tags: [pr-*], older_than: 14d}}"
 WEAK = (
-    "push_time is first_seen: images that one scan saw first have no known order, and all that tie at the border of a"
-    " count stay; weak here: {}; write push_time: image in the registry, or keep rules on tags"
+    "push_time is first_seen: images that the same scan saw first have no known order, and all that tie at the limit of"
+    " a count are kept; this weakens {}; write push_time: image in the registry, or keep rules on tags"
 )
 
 
@@ -76,7 +76,7 @@ def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Pat
     well = {"url": "json://127.0.0.1:9/"}
     sandbox = Sandbox(tmp_path, notify=[well, {"url": {"file": str(address)}}])
     done = called("check", cwd=tmp_path, TEST_TOKEN="t1.none")
-    wrong = "notify[1].url: apprise does not support this address; look its form up in apprise's list of services"
+    wrong = "notify[1].url: apprise does not support this address; see apprise's list of services for its form"
     assert (done.code, done.out, done.err) == (2, "", f"registry-gc.yaml: {wrong}\n")
     sandbox.write(notify=[well])
     assert called("check", cwd=tmp_path, TEST_TOKEN="t1.none").code == 0

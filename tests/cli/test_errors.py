@@ -10,11 +10,11 @@ def test_a_mistake_of_ours_is_traced_in_plain_words(tmp_path):
     script = f"""
 import sys
 sys.argv = ["registry-gc", "--verbose"]
-from worker.cli.errors import explained
+from worker.cli.errors import report_error
 try:
     raise ValueError({WHOLE!r})
 except ValueError as error:
-    explained(error)
+    report_error(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=True)
     assert plain(done.stderr.decode())

@@ -108,14 +108,14 @@ RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "audit
 
 def test_the_chain_is_verified_also_from_an_export_alone(filled, make_harness, gc, tmp_path):
     made = make_harness()
-    assert gc("audit", "--verify").out == "the audit's chain holds: 0 rows; head none yet\n"
+    assert gc("audit", "--verify").out == "the audit chain is intact: 0 rows; head none yet\n"
     made.sweep()
     newest, oldest = gc("audit", "--format", "ndjson").lines
     found = gc("audit", "--verify")
     span = f"from {oldest['at'][:19]}Z to {newest['at'][:19]}Z"
     told = gc("audit", "--verify", "--format", "json").json
     head = told.pop("head")
-    assert (found.code, found.out) == (0, f"the audit's chain holds: 2 rows, {span}; head {head}\n")
+    assert (found.code, found.out) == (0, f"the audit chain is intact: 2 rows, {span}; head {head}\n")
     assert told == {"rows": 2, "from": oldest["at"], "to": newest["at"], "anchor": "", "broken": None}
 
     assert RECIPE is not None
@@ -153,7 +153,7 @@ def test_a_chain_that_does_not_hold(filled, make_harness, gc):
     assert (done.code, done.out) == (1, "")
     row = f"seq 2, {newest['at'][:19]}Z, production, shop/web@{newest['digest']}"
     row = f"{row} does not follow the row before it: it was changed or inserted, or rows between them were removed"
-    assert done.err == f"the audit's chain does not hold: {row}; 1 row before that\n"
+    assert done.err == f"the audit chain is broken after 1 valid row: {row}\n"
     done = gc("audit", "--verify", "--format", "json")
     assert (done.code, done.json["broken"]) == (1, row)
 
@@ -181,7 +181,7 @@ def test_without_a_store_nothing_is_verified(make_harness, gc, tmp_path):
     for file in tmp_path.glob("registry-gc.db*"):
         file.unlink()
     done = gc("audit", "--verify")
-    assert (done.code, done.err) == (1, "there is no store yet, and so no audit to verify\n")
+    assert (done.code, done.err) == (1, "the store does not exist yet, so there is no audit to verify\n")
     assert list(tmp_path.glob("registry-gc.db*")) == []
 
 
@@ -202,7 +202,7 @@ def test_registries_that_are_known_to_the_file_or_to_the_store(filled, make_harn
     file = tmp_path / "registry-gc.yaml"
     file.write_text(file.read_text().replace("production", "renamed"))
     assert gc("runs", "renamed").out == "No runs yet.\n"
-    assert gc("audit", "renamed").out == "Nothing was deleted.\n"
+    assert gc("audit", "renamed").out == "No deletions.\n"
     assert done.id in gc("runs", "production").out
     assert done.id in gc("audit", "production").out
     assert gc("runs", "elsewhere").err.endswith("known: production, renamed\n")
@@ -242,6 +242,6 @@ def test_history_of_nothing(gc, tmp_path):
     assert gc("runs").out == "No runs yet.\n"
     assert gc("runs", "--format", "json").json == {"runs": []}
     assert gc("runs", "--format", "ndjson").out == ""
-    assert gc("audit").out == "Nothing was deleted.\n"
+    assert gc("audit").out == "No deletions.\n"
     assert gc("audit", "--format", "json").json == {"deletions": []}
     assert not (tmp_path / "gc.db").exists()

@@ -48,7 +48,7 @@ def test_what_is_held_stays_until_it_is_released(filled, make_harness, gc, form)
     told = gc("release", str(number)).out
     assert told.startswith(f"released hold {number} on ")
     assert told.endswith(" of production\n")
-    assert gc("holds").out == "Nothing is held.\n"
+    assert gc("holds").out == "No holds.\n"
     assert made.sweep().deleted == 1
 
 
@@ -145,7 +145,7 @@ def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):
         (["hold", "production", "shop/api@sha256:abc"], 2, "'sha256:abc' is not a digest; write path:tag"),
         (["hold", "production", "host:5000/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
         (["hold", "production", "cr.yandex/other/shop/api:v1"], 2, "is not in production, whose images are 127.0.0.1:"),
-        (["hold", "production", "a:b", "--until", "2020-01-01"], 2, "'2020-01-01' is over; name a time to come"),
+        (["hold", "production", "a:b", "--until", "2020-01-01"], 2, "'2020-01-01' is in the past; give a later time"),
         (["hold", "production", "a:b", "--until", "soon"], 2, "expected a time, got 'soon'"),
         (["hold", "production", "a:b", "--until", "99999999w"], 2, "expected a time, got '99999999w'"),
         (["hold", "production", "a:b", "--reason", "x" * 501], 2, "expected at most 500 characters, got 501"),

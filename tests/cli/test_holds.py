@@ -10,12 +10,12 @@ from worker.runs import lifecycle
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        (["release", "7"], 2, "nothing is held by '7'; `registry-gc holds` shows what is"),
+        (["release", "7"], 2, "there is no hold '7'; `registry-gc holds` lists the holds"),
         (["release", "a", "b", "c"], 2, "give a hold's number, or REGISTRY and REFERENCE"),
-        (["release", "production", "a:b"], 2, "nothing is held by 'production a:b'"),
+        (["release", "production", "a:b"], 2, "there is no hold 'production a:b'"),
         (["holds", "staging"], 2, "there is no registry 'staging' in"),
         (["pause", "staging"], 2, "there is no registry 'staging' in"),
-        (["resume"], 1, "all registries together are not paused; `registry-gc holds` shows what is"),
+        (["resume"], 1, "all registries together are not paused; `registry-gc holds` lists the pauses"),
         (["resume", "production"], 1, "production by itself is not paused"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -39,7 +39,7 @@ def test_a_pause_deletes_nothing_and_still_plans(filled, make_harness, gc, all_o
     assert filled.requests(method="DELETE") == []
     told = gc("holds").out
     assert "paused by anna since" in told
-    assert ": moving house; nothing is deleted there" in told
+    assert ": moving house; nothing is deleted until `registry-gc resume" in told
     assert gc("pause", *words, "--who", "bert").code == 0  # the first stays
     assert "paused by anna" in gc("holds").out
 

@@ -43,10 +43,12 @@ def test_without_a_command_the_help_is_shown(gc):
     [
         pytest.param(["chek"], "registry-gc: there is no command 'chek'; did you mean check?", id="a command misspelt"),
         pytest.param(
-            ["zzz"], "registry-gc: there is no command 'zzz'; registry-gc --help lists them", id="no such command"
+            ["zzz"],
+            "registry-gc: there is no command 'zzz'; registry-gc --help lists the commands",
+            id="no such command",
         ),
         pytest.param(
-            ["why"], f"registry-gc: why is not built yet; known here: {', '.join(NAMES)}", id="a command of later"
+            ["why"], f"registry-gc: why is not implemented yet; available: {', '.join(NAMES)}", id="a command of later"
         ),
         pytest.param(
             ["check", "--fast"],
@@ -56,7 +58,8 @@ def test_without_a_command_the_help_is_shown(gc):
         pytest.param(["check", "more"], "registry-gc check: Got unexpected extra argument (more)", id="an argument"),
         pytest.param(
             ["runs", "--format", "html"],
-            "registry-gc runs: Invalid value for '--format': html is not built yet; known here: table, json, ndjson",
+            "registry-gc runs: Invalid value for '--format': "
+            "html is not implemented yet; available: table, json, ndjson",
             id="html",
         ),
         pytest.param(
@@ -75,7 +78,7 @@ def test_without_a_command_the_help_is_shown(gc):
         pytest.param(["plan", "--inventory", "b"], "registry-gc plan: --inventory needs --policy NAME", id="no policy"),
         pytest.param(
             ["plan", "a", "--policy", "b"],
-            "registry-gc plan: --policy is for --inventory; a registry has its policy in the configuration",
+            "registry-gc plan: --policy needs --inventory; the configuration names the policy of a registry",
             id="a policy beside a registry",
         ),
         pytest.param(

@@ -64,11 +64,11 @@ def test_all_that_can_be_known(simulator: Simulator, gc: Command, tmp_path: Path
     findings = found(gc, 0)
     assert FINE.items() <= statuses(findings).items()
     assert list(findings)[-1] == "delete"
-    assert "not known before the first deletion" in findings["delete"]["detail"]
+    assert "unknown until the first deletion" in findings["delete"]["detail"]
     assert "container-registry.images.pusher" in findings["delete"]["detail"]
     assert findings["list images"]["value"] == 3
     assert abs(findings["clock"]["value"]) < 3
-    assert "lives for 12 hours at most; something has to renew it" in findings["credentials"]["detail"]
+    assert "is valid for at most 12 hours; something must renew the file" in findings["credentials"]["detail"]
     assert {one["method"] for one in simulator.requests()} == {"GET"}
     assert not list(tmp_path.glob("registry-gc.db*")), "a store made by looking"
 
@@ -88,16 +88,22 @@ def test_as_a_table_and_line_by_line(simulator: Simulator, gc: Command, tmp_path
 @pytest.mark.parametrize(
     ("switch", "check", "status", "words"),
     [
-        pytest.param({"may_view": False}, "sign in", "failed", "needs the role container-registry.viewer", id="viewer"),
+        pytest.param({"may_view": False}, "sign in", "failed", "need the role container-registry.viewer", id="viewer"),
         pytest.param(
             {"may_pull": False},
             "read manifests",
             "failed",
-            "needs the role container-registry.images.puller",
+            "need the role container-registry.images.puller",
             id="puller",
         ),
-        pytest.param({"clock_skew": -400}, "clock", "failed", "s ahead: runs fail before they plan", id="far ahead"),
-        pytest.param({"clock_skew": 400}, "clock", "failed", "s behind: runs fail", id="far behind"),
+        pytest.param(
+            {"clock_skew": -400},
+            "clock",
+            "failed",
+            "s ahead of the registry, so runs fail before they plan",
+            id="far ahead",
+        ),
+        pytest.param({"clock_skew": 400}, "clock", "failed", "s behind the registry, so runs fail", id="far behind"),
         pytest.param({"clock_skew": 120}, "clock", "warning", "s behind", id="two minutes behind"),
         pytest.param({"phase": "gone"}, "sign in", "failed", "HTTP 404", id="gone"),
     ],
@@ -179,7 +185,9 @@ def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tm
     ("now", "changes", "status", "words"),
     [
         pytest.param(datetime(2026, 11, 9, tzinfo=UTC), {"mode": "delete"}, "warning", "needs the role", id="before"),
-        pytest.param(NOW, {"mode": "delete"}, "warning", "read-only since 2026-11-10 and stops it", id="read-only"),
+        pytest.param(
+            NOW, {"mode": "delete"}, "warning", "read-only since 2026-11-10, stopped on 2026-12-14", id="read-only"
+        ),
         pytest.param(NOW, {}, "warning", "the mode is dry-run", id="dry run"),
         pytest.param(datetime(2026, 12, 14, tzinfo=UTC), {}, "warning", "stopped this service", id="stopped"),
         pytest.param(
@@ -213,13 +221,23 @@ def image(letter: str, **facts: Any) -> Image:
     ("kind", "images", "status", "words"),
     [
         pytest.param(OCI, (), "warning", "has no image", id="none"),
-        pytest.param(OCI, (image("a"),), "ok", "none in a/b is unreadable", id="every one is read"),
+        pytest.param(OCI, (image("a"),), "ok", "all in a/b are readable", id="every one is read"),
         pytest.param(
-            CONTAINER, (image("a"),), "warning", "it needs the role container-registry.images.puller", id="no"
+            CONTAINER,
+            (image("a"),),
+            "warning",
+            "the credentials need the role container-registry.images.puller",
+            id="no",
         ),
-        pytest.param(CONTAINER, (image("a", children=("b",)), image("b")), "ok", "none", id="one was read"),
-        pytest.param(OCI, (image("a"), image("b", children=None)), "failed", "1 of 2 images in a/b", id="some"),
-        pytest.param(OCI, (image("b", children=None),), "failed", "it needs the permission pull", id="not allowed"),
+        pytest.param(
+            CONTAINER, (image("a", children=("b",)), image("b")), "ok", "all in a/b are readable", id="one was read"
+        ),
+        pytest.param(
+            OCI, (image("a"), image("b", children=None)), "failed", "1 of 2 in a/b could not be read", id="some"
+        ),
+        pytest.param(
+            OCI, (image("b", children=None),), "failed", "the credentials need the permission pull", id="not allowed"
+        ),
     ],
 )
 def test_what_is_said_of_manifests(kind: Any, images: tuple[Image, ...], status: str, words: str) -> None:
@@ -231,7 +249,7 @@ def test_what_is_said_of_manifests(kind: Any, images: tuple[Image, ...], status:
     ("way", "words"),
     [
         pytest.param({"username": "robot", "password": {"env": "PASSWORD"}}, "username and password", id="a user"),
-        pytest.param({"anonymous": True}, "most registries refuse to delete", id="nobody"),
+        pytest.param({"anonymous": True}, "most registries refuse anonymous deletions", id="nobody"),
     ],
 )
 def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: dict[str, Any], words: str) -> None:
@@ -271,25 +289,29 @@ def test_a_read_only_registry_says_so(gc: Command, tmp_path: Path, mode: str, st
         assert (said["status"], "the registry is read-only, by its header Allow" in said["detail"]) == (status, True)
         registry.switches.deletion = "off"
         unknown = found(gc, 0)["delete"]
-        assert (unknown["status"], unknown["detail"].startswith("not known before")) == ("warning", True)
+        assert (unknown["status"], unknown["detail"].startswith("unknown until")) == ("warning", True)
         assert "role" not in unknown["detail"]
         assert registry.lines("DELETE") == []
 
 
 USER = {"username": "robot", "password": {"env": "PASSWORD"}}
 ITEMS = [{"repositories": ["web"], **deepcopy(USER)}, USER]
-NOT_KNOWN = "not known whether they work"
+NOT_KNOWN = "it is unknown whether they work"
 
 
 @pytest.mark.parametrize(
     ("auth", "credentials", "status", "words"),
     [
         pytest.param(None, USER, "warning", NOT_KNOWN, id="never asked for"),
-        pytest.param(None, {"anonymous": True}, "ok", "nobody is signed in", id="nobody"),
-        pytest.param(BasicAuth("robot", "secret"), USER, "ok", "signed in, and", id="basic"),
-        pytest.param(TokenAuth(user=BasicAuth("robot", "secret")), USER, "ok", "signed in, and", id="tokens"),
+        pytest.param(None, {"anonymous": True}, "ok", "requests are anonymous", id="nobody"),
+        pytest.param(BasicAuth("robot", "secret"), USER, "ok", "signed in", id="basic"),
+        pytest.param(TokenAuth(user=BasicAuth("robot", "secret")), USER, "ok", "signed in", id="tokens"),
         pytest.param(
-            BasicAuth("robot", "secret"), ITEMS, "warning", "not known of each of the 2 credentials", id="several"
+            BasicAuth("robot", "secret"),
+            ITEMS,
+            "warning",
+            "whether each of the 2 credentials works",
+            id="several",
         ),
     ],
 )
@@ -318,7 +340,7 @@ def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command
         registry.fault("status", "GET", "/tags/list", times=None, status=401, headers=challenge)
         refused = gc("check", "--online", "--format", "json", PASSWORD="secret")
     said = {one["check"]: one for one in taken.json["online"]}
-    assert (taken.code, said["sign in"]["detail"]) == (0, "signed in, and the registry is there")
+    assert (taken.code, said["sign in"]["detail"]) == (0, "signed in")
     said = {one["check"]: one for one in refused.json["online"]}
     assert (refused.code, said["sign in"]["status"], said["list images"]["status"]) == (1, "warning", "failed")
     assert NOT_KNOWN in said["sign in"]["detail"]
@@ -327,9 +349,9 @@ def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command
 @pytest.mark.parametrize(
     ("named", "status", "words"),
     [
-        pytest.param(["shop/api"], "ok", "not asked for: the file names 1, shop/api", id="one"),
-        pytest.param(["shop/no", "shop/api"], "warning", "and shop/api alone is tried: not known of", id="two"),
-        pytest.param(["shop/*"], "ok", "1 seen", id="a glob"),
+        pytest.param(["shop/api"], "ok", "not requested: the file names 1, shop/api", id="one"),
+        pytest.param(["shop/no", "shop/api"], "warning", "only shop/api is tested, the others are unknown", id="two"),
+        pytest.param(["shop/*"], "ok", "1 listed", id="a glob"),
     ],
 )
 def test_repositories_that_the_file_names_are_not_said_to_be_seen(
@@ -344,7 +366,7 @@ def test_repositories_that_the_file_names_are_not_said_to_be_seen(
         assert ("GET /v2/_catalog" in registry.lines()) is (named == ["shop/*"])
     said = findings["list repositories"]
     assert (said["status"], words in said["detail"]) == (status, True), said
-    assert findings["list images"]["detail"] == "1 seen in shop/api"
+    assert findings["list images"]["detail"] == "1 in shop/api"
 
 
 def test_a_name_that_is_not_served_hides_no_other_repository(gc: Command, tmp_path: Path) -> None:
@@ -354,7 +376,7 @@ def test_a_name_that_is_not_served_hides_no_other_repository(gc: Command, tmp_pa
         registry.push("shop/api", "v1")
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
-        assert found(gc, 0)["list images"]["detail"] == "1 seen in shop/api"
+        assert found(gc, 0)["list images"]["detail"] == "1 in shop/api"
 
 
 def test_what_a_registry_says_in_detail_is_shown(gc: Command, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from worker.cli.options import me
+from worker.cli.options import current_user
 
 POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 
@@ -46,4 +46,4 @@ def test_a_user_without_a_name_has_its_number(monkeypatch):
     for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", no_name)
-    assert me() == f"uid {os.getuid()}@{os.uname().nodename}"
+    assert current_user() == f"uid {os.getuid()}@{os.uname().nodename}"

@@ -58,12 +58,12 @@ def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Harness], 
     assert (done.code, done.err) == (0, "")
     assert "Restored by anna." in done.out
     heading, *rows = done.out.splitlines()
-    assert heading.split() == ["REPOSITORY", "DIGEST", "TAGS", "ANSWER", "WHAT", "IS", "TO", "SAY"]
+    assert heading.split() == ["REPOSITORY", "DIGEST", "TAGS", "ANSWER", "DETAIL"]
     assert [row.split()[-1] for row in rows[:4]] == ["whole"] * 4
     assert rows[-2] == "4 whole."
     assert re.fullmatch(
-        r"The next run selects what is back again, unless its policy is changed: "
-        r"`registry-gc hold production a/whole:old-\w+`, for example, keeps it\.",
+        r"The next run selects restored images again\. To keep one, change the policy or hold it, as in "
+        r"`registry-gc hold production a/whole:old-\w+`\.",
         rows[-1],
     )
     assert pusher.tags("a/whole") == before
@@ -110,7 +110,7 @@ def test_what_the_collector_has_freed_is_lost_by_name(
     lines = (harness.folder / "answer.txt").read_text().splitlines()
     assert lines[1].split()[:3] == ["c/lost", gone.digest[:19], "lost"]
     assert lines[2:] == [
-        "", f"c/lost@{gone.digest} misses", *(f"  {blob.digest}" for blob in gone.blobs), "",
+        "", f"Missing from c/lost@{gone.digest}:", *(f"  {blob.digest}" for blob in gone.blobs), "",
         "Restored by anna.", "1 lost.",
     ]  # fmt: skip
     assert pusher.tags("c/lost") == {}

@@ -40,7 +40,7 @@ def test_sweep_opens_one_run_even_without_redis(make_harness, gc):
     first, second = gc("sweep", "production", "--format", "json"), gc("sweep", "production")
     assert first.code == 0
     assert (first.json["state"], first.json["trigger"], first.json["mode"]) == ("pending", "command", "delete")
-    assert first.err.splitlines()[-1].startswith("warning: Redis takes no messages; the run is open")
+    assert first.err.splitlines()[-1].startswith("warning: Redis accepts no messages; the run is open")
     assert (second.code, second.out) == (4, "")
     assert second.err == (
         f"production: run {first.json['id']} is active; wait for it, or `registry-gc abort {first.json['id']}`\n"
@@ -170,6 +170,6 @@ def test_waiting_says_when_no_worker_takes_the_run(make_harness, tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read().decode()
     assert process.wait(30) == 130
-    assert "goes on; `registry-gc abort" in rest
+    assert "continues; `registry-gc abort" in rest
     with made.store.read() as connection:
         assert [run.state for run in runs.newest(connection)] == ["pending"]

@@ -4,11 +4,11 @@ import json
 import sys
 from contextlib import suppress
 
-from worker.processes.supervisor import Program, StoppedError, Supervisor, signals_held
+from worker.processes.supervisor import Program, StoppedError, Supervisor, signals_blocked
 
 if __name__ == "__main__":
     programs = [Program(name, tuple(command), stop_seconds) for name, command, stop_seconds in json.loads(sys.argv[1])]
-    with signals_held(), suppress(StoppedError):
+    with signals_blocked(), suppress(StoppedError):
         supervisor = Supervisor(lambda line: print(line, flush=True))  # noqa: T201 -- what the test reads
         try:
             supervisor.start(programs)

@@ -49,7 +49,7 @@ def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(sandbox):
         assert None not in first.values(), sandbox.pids()
         second = sandbox.run(*UP)
         assert (second.returncode, len(second.stderr.splitlines())) == (1, 1)
-        assert f"already runs with the state folder {sandbox.state} (process {running.pid})" in second.stderr
+        assert f"already uses the state folder {sandbox.state} (process {running.pid})" in second.stderr
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
         until(lambda: all(pid_of(sandbox, words) not in (None, pid) for words, pid in first.items()), what="all again")
@@ -112,5 +112,5 @@ def test_a_redis_that_does_not_start_is_named_with_its_last_words(sandbox):
     (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")  # Redis 7
     with sandbox.running(*UP) as running:
         assert running.process.wait(60) == 1
-        assert "the own Redis does not start:" in running.log()
+        assert "our own Redis does not start:" in running.log()
         sandbox.left_empty()

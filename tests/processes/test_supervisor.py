@@ -44,7 +44,7 @@ def test_what_was_killed_is_started_again_and_what_is_well_is_left_alone(sandbox
         one = until(lambda: pid_of(sandbox, "sleep 1000"), what="the first")
         two = until(lambda: pid_of(sandbox, "sleep 2000"), what="the second")
         os.kill(one, signal.SIGKILL)
-        running.says("one was killed by SIGKILL; it is started again in 1 s")
+        running.says("one was killed by SIGKILL; it is restarted in 1 s")
         until(lambda: pid_of(sandbox, "sleep 1000") not in (None, one), what="the first again")
         assert pid_of(sandbox, "sleep 2000") == two
         assert running.stop() == 0
@@ -102,17 +102,17 @@ def test_a_killed_supervisor_takes_its_programs_with_it(sandbox, supervise):
 
 def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(sandbox, supervise):
     with supervise(absent=(["/no/such/program"], 5), brief=(["sh", "-c", "exit 3"], 5)) as running:
-        running.says("absent cannot be started: No such file or directory; tried again in 1 s")
-        running.says("brief ended with exit code 3; it is started again in 1 s")
-        running.says("brief ended with exit code 3; it is started again in 2 s")
-        running.says("absent cannot be started: No such file or directory; tried again in 2 s")
+        running.says("absent cannot be started: No such file or directory; the next try is in 1 s")
+        running.says("brief ended with exit code 3; it is restarted in 1 s")
+        running.says("brief ended with exit code 3; it is restarted in 2 s")
+        running.says("absent cannot be started: No such file or directory; the next try is in 2 s")
         assert running.stop(timeout=5) == 0  # not after the pause
 
 
 def test_the_pause_doubles_to_a_minute_and_is_short_again_after_a_minute_of_health():
     child = Child(Program("one", ("true",), 1.0))
     child.started_at = 1000.0
-    assert [child.put_off(1001.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [child.schedule_restart(1001.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert child.start_at == 1061.0
     child.started_at = 2000.0
-    assert [child.put_off(2060.0), child.put_off(2059.0)] == [1, 2]
+    assert [child.schedule_restart(2060.0), child.schedule_restart(2059.0)] == [1, 2]

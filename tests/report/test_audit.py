@@ -41,7 +41,7 @@ def test_a_row_says_what_it_freed_and_why_it_went(more: dict[str, Any], cells: s
 
 
 def test_nothing_deleted_is_said() -> None:
-    assert list(audit_report([]).table()) == ["Nothing was deleted."]
+    assert list(audit_report([]).table()) == ["No deletions."]
 
 
 SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
@@ -50,14 +50,14 @@ SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
 @pytest.mark.parametrize(
     ("found", "line"),
     [
-        (AuditCheck(0, None, None, "", "", None), "the audit's chain holds: 0 rows; head none yet"),
+        (AuditCheck(0, None, None, "", "", None), "the audit chain is intact: 0 rows; head none yet"),
         (
             AuditCheck(rows=1, **SPAN, anchor="", head="", broken=None),
-            "the audit's chain holds: 1 row, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head none yet",
+            "the audit chain is intact: 1 row, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head none yet",
         ),
         (
             AuditCheck(rows=2000, **SPAN, anchor="x", head="abc", broken=None),
-            "the audit's chain holds: 2,000 rows, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head abc",
+            "the audit chain is intact: 2,000 rows, from 2026-11-23T03:00:00Z to 2026-11-23T04:00:00Z; head abc",
         ),
     ],
     ids=["empty", "no run has finished", "many"],

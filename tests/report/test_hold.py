@@ -40,10 +40,10 @@ def test_what_is_held_stands_below_what_is_paused() -> None:
     report = holds_report(ROWS, [OF_ALL, OF_ONE])
     above, of_one, heading, first, second = report.table()
     assert above == (
-        "all registries: all registries are paused by bert since 2026-11-23T03:00:00Z; "
-        "nothing is deleted there until `registry-gc resume`"
+        "all registries are paused by bert since 2026-11-23T03:00:00Z; nothing is deleted until `registry-gc resume`"
     )
     assert of_one.startswith("production: paused by anna since 2026-11-23T03:00:00Z: moving; ")
+    assert of_one.endswith("nothing is deleted until `registry-gc resume production`")
     assert heading.split()[0] == "HOLD"
     assert first.split() == [
         "3", "production", "shop/api:v1", DIGEST[:19], "for", "ever", "2026-11-23T03:00:00Z", "anna", "trial\\x1b",
@@ -56,8 +56,8 @@ def test_what_is_held_stands_below_what_is_paused() -> None:
 
 
 def test_nothing_held_is_said_below_a_pause_too() -> None:
-    assert list(holds_report([], []).table()) == ["Nothing is held."]
-    assert list(holds_report([], [OF_ONE]).table())[-1] == "Nothing is held."
+    assert list(holds_report([], []).table()) == ["No holds."]
+    assert list(holds_report([], [OF_ONE]).table())[-1] == "No holds."
 
 
 def test_a_hold_that_was_placed_or_released_is_a_line() -> None:
@@ -78,8 +78,8 @@ ENDED = Pause("production", NOW, "anna", "moving", NOW + timedelta(hours=1), "ca
 @pytest.mark.parametrize(
     ("registry", "left", "ended", "lines"),
     [
-        pytest.param("production", [], None, ["production: not paused (any more)"], id="one is not"),
-        pytest.param(None, [], None, ["all registries together: not paused (any more)"], id="all are not"),
+        pytest.param("production", [], None, ["production: not paused"], id="one is not"),
+        pytest.param(None, [], None, ["all registries together: not paused"], id="all are not"),
         pytest.param(
             "production", [OF_ONE], None, ["production: paused by anna since 2026-11-23T03:00:00Z: moving"], id="paused"
         ),
@@ -88,7 +88,7 @@ ENDED = Pause("production", NOW, "anna", "moving", NOW + timedelta(hours=1), "ca
             [OF_ALL],
             ENDED,
             [
-                "all: all registries are paused by bert since 2026-11-23T03:00:00Z",
+                "all registries are paused by bert since 2026-11-23T03:00:00Z",
                 "resumed by carl; paused by anna since 2026-11-23T03:00:00Z: moving",
             ],
             id="resumed, and all are paused still",

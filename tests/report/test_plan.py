@@ -17,7 +17,6 @@ from worker.report.plan import (
     PlanHead,
     plan_report,
     plan_table,
-    size_text,
 )
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -35,12 +34,14 @@ def decision(number=1, **more):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "text"),
-    [((1024, 0, 2), "1 KiB"), ((1024, 1, 2), "1 KiB+"), ((0, 2, 2), "unknown")],
-    ids=["all told", "some told", "none told"],
+    ("sizes", "cell"),
+    [((512, 512), "40 KiB"), ((1024, None), "40 KiB+"), ((None, None), "unknown")],
+    ids=["all known", "some unknown", "all unknown"],
 )
-def test_sums_of_sizes_say_what_is_unknown(sizes, text):
-    assert size_text(*sizes) == text
+def test_the_size_of_a_group_shows_that_some_sizes_are_unknown(sizes, cell):
+    decisions = [decision(number, size=size) for number in range(LISTED) for size in sizes]
+    row = next(line for line in plan_table(head(), decisions) if line.startswith("shop/api"))
+    assert f"  {cell}  " in row
 
 
 pieces = st.lists(st.integers(0, 400), max_size=6)
@@ -79,11 +80,11 @@ def test_what_stays_is_told_by_cause():
     assert list(plan_table(head(), decisions)) == [
         "production: policy nightly, as of 2026-11-23T03:00:00Z",
         "",
-        "STAY  BECAUSE",
+        "KEPT  CAUSE",
         "   2  kept by rule releases",
         "   1  no rule selects them",
         "",
-        "Nothing goes: all of 3 images stay, 0 B.",
+        "This plan deletes nothing and keeps 3 images, 0 B.",
     ]
 
 
@@ -95,6 +96,6 @@ def test_what_is_wrong_with_a_plan_ends_its_table():
     )
     assert list(plan_table(wrong, []))[-3:] == [
         "The plan is incomplete: 1 repository could not be read.",
-        "  a\\x1b is kept whole: no\\x0aanswer",
+        "  All images of a\\x1b are kept: no\\x0aanswer",
         "The plan is over its limits: max_images is 2, allowed 0.",
     ]

@@ -46,17 +46,18 @@ def test_an_image_a_row_and_its_record() -> None:
     assert (told["digest"], told["tags"], told["left"]) == (DIGEST, ["v1", "v2"], [{"tag": "v3", "digest": "sha256:9"}])
 
 
-KEEP = "The next run selects what is back again, unless its policy is changed: `registry-gc hold production {}`, for "
+KEEP = "The next run selects restored images again. To keep one, change the policy or hold it, as in {}."
+HOLD = "`registry-gc hold production {}`"
 
 
 @pytest.mark.parametrize(
     ("found", "more", "lines"),
     [
-        pytest.param([], {}, ["", "."], id="nothing"),
+        pytest.param([], {}, ["", "No images."], id="nothing"),
         pytest.param(
             [restored("lost", tags=(), missing=("sha256:2", "sha256:3")), restored("unfinished", tags=())],
             {},
-            ["", f"shop/api@{DIGEST} misses", "  sha256:2", "  sha256:3", "", "1 lost, 1 unfinished."],
+            ["", f"Missing from shop/api@{DIGEST}:", "  sha256:2", "  sha256:3", "", "1 lost, 1 unfinished."],
             id="nothing is back: no hold to advise",
         ),
         pytest.param(
@@ -65,16 +66,16 @@ KEEP = "The next run selects what is back again, unless its policy is changed: `
             [
                 "",
                 "Restored by an\\x1bna.",
-                "Of 1 image that run run-1 deleted nothing was kept.",
+                "Run run-1 deleted 1 image without saving a manifest.",
                 "1 whole, 1 partly.",
-                KEEP.format("shop/api:v1") + "example, keeps it.",
+                KEEP.format(HOLD.format("shop/api:v1")),
             ],
             id="by whom, what was not kept, and a tag to hold",
         ),
         pytest.param(
             [restored(tags=())],
             {},
-            ["", "1 whole.", KEEP.format(f"shop/api@{DIGEST}") + "example, keeps it."],
+            ["", "1 whole.", KEEP.format(HOLD.format(f"shop/api@{DIGEST}"))],
             id="a digest to hold where no tag is back",
         ),
     ],

@@ -65,7 +65,7 @@ FACTS: list[Any] = [
         id="over limits",
     ),
     pytest.param({"suspicion": "all at once"}, "push times  not trusted: all at once", id="suspicion"),
-    pytest.param({"undecidable": 2}, "undecidable 2 images kept: no order was reported", id="undecidable"),
+    pytest.param({"undecidable": 2}, "undecidable 2 images kept: their order is unknown", id="undecidable"),
     pytest.param(
         {"unreadable": ({"repository": "a", "reason": "HTTP 500"}, {"repository": "b", "reason": "HTTP 403"})},
         "unreadable  a: HTTP 500; b: HTTP 403",
@@ -79,7 +79,7 @@ FACTS: list[Any] = [
     pytest.param({"emptied_repositories": ("a", "b")}, "emptied     a\n            b", id="emptied"),
     pytest.param(
         {"raced_pushes": ({"repository": "a", "digest": "sha256:1", "tags": ["v1", "v2"]},)},
-        "raced       pushed again: v1, v2, while a@sha256:1 was deleted",
+        "raced       v1, v2 pushed again while a@sha256:1 was deleted",
         id="raced",
     ),
     pytest.param(

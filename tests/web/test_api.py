@@ -22,7 +22,7 @@ from worker.store import holds, open_store
 from worker.store import runs as run_rows
 from worker.store.tables import pause, run
 from worker.web.app import routes
-from worker.web.door import Configuration, StoreDoor
+from worker.web.current import Configuration, StoreOpener
 
 TOKEN = "correct-horse-battery-staple"
 METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
@@ -34,7 +34,7 @@ BLOCKED = "20261123T030000Z-0000b10c"
 def served() -> list[Route]:
     """Every route of the application, as it is built for serving."""
     unused: Any = None
-    return routes(StoreDoor(lambda: ""), lambda: Configuration(unused), lambda task_calls: True)
+    return routes(StoreOpener(lambda: ""), lambda: Configuration(unused), lambda task_calls: True)
 
 
 def address(route: Route) -> str:
@@ -136,7 +136,7 @@ def test_without_a_token_nothing_changes(pages: Pages, path: str) -> None:
     assert "Authorization: Bearer" in refused(pages, answer, 401)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="registry-gc"'
     answer = post(pages, path, token="wrong")
-    assert "is not the token" in refused(pages, answer, 401)
+    assert "is not that of" in refused(pages, answer, 401)
     assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
@@ -200,23 +200,37 @@ def test_two_headers_are_none(pages: Pages) -> None:
         pytest.param(RUNS, {"dry_run": 1}, {}, None, 400, "Expected `bool`", id="a number for a bool"),
         pytest.param(RUNS, {"dry_run": None}, {}, None, 400, "Expected `bool`", id="null for a bool"),
         pytest.param(RUNS, [], {}, None, 400, "Expected `object`", id="a list"),
-        pytest.param(RUNS, None, JSON, b'{"dry_run": true, "dry_run": false}', 400, "comes twice", id="a field twice"),
-        pytest.param(RUNS, None, JSON, b"{", 400, "cannot be used", id="no JSON"),
-        pytest.param(RUNS, None, JSON, b"\xff{}", 400, "cannot be used", id="not UTF-8"),
-        pytest.param(RUNS, None, JSON, b"[" * 4000, 400, "cannot be used", id="deep"),
+        pytest.param(RUNS, None, JSON, b'{"dry_run": true, "dry_run": false}', 400, "occurs twice", id="a field twice"),
+        pytest.param(RUNS, None, JSON, b"{", 400, "is not valid", id="no JSON"),
+        pytest.param(RUNS, None, JSON, b"\xff{}", 400, "is not valid", id="not UTF-8"),
+        pytest.param(RUNS, None, JSON, b"[" * 4000, 400, "is not valid", id="deep"),
         pytest.param(RUNS, None, JSON, b" " * 5000, 413, "at most 4096 bytes", id="too large"),
         pytest.param(RUNS, None, {}, b"{}", 415, "Content-Type: application/json", id="no type"),
-        pytest.param(RUNS, {}, {"Content-Encoding": "gzip"}, None, 415, "must not be packed", id="packed"),
+        pytest.param(RUNS, {}, {"Content-Encoding": "gzip"}, None, 415, "must not be compressed", id="packed"),
         pytest.param(RUNS, {}, {"Content-Type": "text/plain"}, None, 415, "Content-Type", id="what a form can send"),
         pytest.param("/api/runs/{b}/abort", {"reason": "x"}, {}, None, 400, "unknown field", id="a field of none"),
         pytest.param("/api/registries/nowhere/runs", None, {}, None, 404, "'nowhere'", id="an unknown registry"),
         pytest.param("/api/registries/PRODUCTION/runs", None, {}, None, 404, "'PRODUCTION'", id="capitals"),
-        pytest.param("/api/registries/%00/runs", None, {}, None, 404, "no registry can have", id="a zero"),
-        pytest.param("/api/registries/%e2%80%ae/runs", None, {}, None, 404, "no registry can", id="turned writing"),
+        pytest.param(
+            "/api/registries/%00/runs", None, {}, None, 404, "registry in the address is not a valid name", id="a zero"
+        ),
+        pytest.param(
+            "/api/registries/%e2%80%ae/runs", None, {}, None, 404, "registry in the address", id="turned writing"
+        ),
         pytest.param("/api/runs/no-such-run/approve", None, {}, None, 404, "no run has the id", id="an unknown run"),
         pytest.param("/api/runs/no-such-run/abort", None, {}, None, 404, "no run has the id", id="none to abort"),
-        pytest.param("/api/runs/%27%3b--/abort", None, {}, None, 404, "no run can have", id="SQL"),
-        pytest.param("/api/runs/" + "x" * 5000 + "/abort", None, {}, None, 404, "no run can have", id="a long name"),
+        pytest.param(
+            "/api/runs/%27%3b--/abort", None, {}, None, 404, "run in the address is not a valid name", id="SQL"
+        ),
+        pytest.param(
+            "/api/runs/" + "x" * 5000 + "/abort",
+            None,
+            {},
+            None,
+            404,
+            "run in the address is not a valid name",
+            id="a long name",
+        ),
     ],
 )
 def test_what_is_refused_with_the_token(

@@ -8,8 +8,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from worker.web.authentication import RefusedError
 from worker.web.body import MOST_BYTES, body_of
-from worker.web.lock import RefusedError
 
 JSON = {"content-type": "application/json"}
 
@@ -58,13 +58,13 @@ def test_a_body_is_a_record(pieces: list[bytes], headers: dict[str, str], record
     [
         pytest.param(b"{}", {}, 415, "send the header Content-Type: application/json", id="of no type"),
         pytest.param(b"{}", {"content-type": "text/plain"}, 415, "must be JSON", id="of another type"),
-        pytest.param(b"{}", JSON | {"content-encoding": "gzip"}, 415, "must not be packed", id="packed"),
-        pytest.param(b"{", JSON, 400, "the body cannot be used", id="no JSON"),
+        pytest.param(b"{}", JSON | {"content-encoding": "gzip"}, 415, "must not be compressed", id="packed"),
+        pytest.param(b"{", JSON, 400, "the body is not valid", id="no JSON"),
         pytest.param(b"[]", JSON, 400, "Expected `object`", id="no object"),
         pytest.param(b'{"force": true}', JSON, 400, "unknown field `force`", id="an unknown field"),
         pytest.param(b'{"dry_run": 1}', JSON, 400, "Expected `bool`", id="of another kind"),
-        pytest.param(b'{"who": "a", "who": "b"}', JSON, 400, "a field comes twice", id="a field twice"),
-        pytest.param(b"[" * MOST_BYTES, JSON, 400, "the body cannot be used", id="deep"),
+        pytest.param(b'{"who": "a", "who": "b"}', JSON, 400, "a field occurs twice", id="a field twice"),
+        pytest.param(b"[" * MOST_BYTES, JSON, 400, "the body is not valid", id="deep"),
     ],
 )
 def test_what_is_no_such_body(content: bytes, headers: dict[str, str], status: int, words: str) -> None:

@@ -45,7 +45,7 @@ def test_a_beat_that_stopped(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "well"),
+    ("age", "healthy"),
     [
         pytest.param(None, False, id="never"),
         pytest.param(timedelta(0), True, id="now"),
@@ -54,8 +54,8 @@ def test_a_beat_that_stopped(pages: Pages) -> None:
         pytest.param(timedelta(seconds=-5), True, id="another machine's clock is ahead"),
     ],
 )
-def test_how_long_beat_may_be_silent(age: timedelta | None, well: bool) -> None:
-    assert beat_check(None if age is None else NOW - age, timedelta(seconds=180), NOW).well is well
+def test_how_long_beat_may_be_silent(age: timedelta | None, healthy: bool) -> None:
+    assert beat_check(None if age is None else NOW - age, timedelta(seconds=180), NOW).healthy is healthy
 
 
 def test_redis_away_is_told_and_harms_no_number(own: Pages) -> None:

@@ -1,6 +1,6 @@
-"""The command registry-gc: one module for each group of subcommands, loaded only when it is called.
+"""The command registry-gc: one module for each group of subcommands, imported only when a subcommand runs.
 
-Arguments, exit codes and where results go; what they look like is in `worker.report`.
+It handles arguments, exit codes and output files. `worker.report` formats the results.
 """
 
 import difflib
@@ -12,49 +12,49 @@ from typing import NoReturn
 
 import click
 
-from worker.cli.errors import explained
+from worker.cli.errors import report_error
 
 INTERRUPTED = 130
-BROKEN_PIPE = 141  # as if SIGPIPE had ended us
-LATER = ("why", "lint", "test", "forecast", "convert")
+BROKEN_PIPE = 141  # the exit code of a process that SIGPIPE ends
+NOT_BUILT = ("why", "lint", "test", "forecast", "convert")
 
-# What `--help` shows, in its order. The modules are imported only where a command is called.
+# The sections of `--help` in order: command -> (module, help). A module is imported when its command runs.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
-    "Look first (nothing is deleted)": {
-        "check": ("check", "Load the configuration and name every mistake in it"),
-        "plan": ("plan", "List a registry, decide, and show what would go, why, and how many bytes"),
+    "Inspect (deletes nothing)": {
+        "check": ("check", "Check the configuration and list every mistake in it"),
+        "plan": ("plan", "Show which images of a registry would be deleted, why, and how many bytes that frees"),
         "inventory": ("listing", "List a registry as NDJSON, for `plan --inventory`"),
-        "schema": ("check", "JSON Schema of the configuration file, for editors"),
+        "schema": ("check", "Print the JSON Schema of the configuration file, for editors"),
     },
     "Delete": {
-        "sweep": ("sweep", "Open a run of a registry now"),
-        "approve": ("sweep", "Let a blocked run's exact plan go on"),
+        "sweep": ("sweep", "Start a run of a registry now"),
+        "approve": ("sweep", "Let a blocked run carry out its plan"),
         "abort": ("sweep", "Stop a run before its next deletion"),
-        "restore": ("restore", "Put deleted images and their tags back where the registry still has their blobs"),
+        "restore": ("restore", "Restore deleted images and tags whose blobs the registry still has"),
     },
     "Keep": {
         "hold": ("hold", "Keep an image or repository, whatever the rules say"),
-        "holds": ("holds", "What is held, and what is paused"),
+        "holds": ("holds", "List holds and pauses"),
         "release": ("holds", "End a hold"),
-        "pause": ("holds", "Delete nothing in a registry, or in any, until it is resumed"),
-        "resume": ("holds", "Let it be deleted from again"),
+        "pause": ("holds", "Stop all deletions in a registry, or in all, until it is resumed"),
+        "resume": ("holds", "End a pause"),
     },
-    "Look back": {
-        "runs": ("history", "The runs so far, newest first"),
-        "show": ("history", "One run with its plan and outcomes"),
-        "audit": ("history", "Every deletion: what, when, by which run and rule"),
+    "Review": {
+        "runs": ("history", "List runs, newest first"),
+        "show": ("history", "Show a run, its plan and its outcomes"),
+        "audit": ("history", "List every deletion: image, time, run and rule"),
     },
     "Serve": {
-        "up": ("processes", "Everything on one machine: worker, beat, web, and Redis where none is configured"),
-        "worker": ("processes", "The process that scans and deletes"),
-        "beat": ("processes", "The process that rings when a registry is due"),
-        "web": ("processes", "Metrics and health"),
+        "up": ("processes", "Run everything on one machine: worker, beat, web, and Redis if none is configured"),
+        "worker": ("processes", "Run the processes that scan and delete"),
+        "beat": ("processes", "Run the scheduler, which starts due runs"),
+        "web": ("processes", "Serve metrics, health and the API"),
     },
 }
 
 
 class Commands(click.Group):
-    """Knows its commands by name and imports them when they are called."""
+    """Imports the module of a command when the command is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return [name for section in SECTIONS.values() for name in section]
@@ -73,10 +73,10 @@ class Commands(click.Group):
         name, known = args[0] if args else "-", self.list_commands(ctx)
         if name.startswith("-") or name in known:
             return super().resolve_command(ctx, args)
-        if name in LATER:
-            raise click.UsageError(f"{name} is not built yet; known here: {', '.join(known)}", ctx)
+        if name in NOT_BUILT:
+            raise click.UsageError(f"{name} is not implemented yet; available: {', '.join(known)}", ctx)
         close = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists them"
+        remedy = f"did you mean {close[0]}?" if close else "registry-gc --help lists the commands"
         raise click.UsageError(f"there is no command {name!r}; {remedy}", ctx)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -88,34 +88,35 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="registry-gc", message="%(version)s")
 def cli() -> None:
-    """A scheduled garbage collector for container registries: it proves before it deletes, and can always say why.
+    """A scheduled garbage collector for container registries. It deletes only what a complete plan proves deletable,
+    and gives the reason for every decision.
 
-    It is configured by registry-gc.yaml in the working folder, or by the file that --config or REGISTRY_GC_CONFIG
-    names. Begin with `registry-gc check`, then `registry-gc plan REGISTRY`.
+    The configuration is registry-gc.yaml in the working folder, or the file of --config or REGISTRY_GC_CONFIG. Start
+    with `registry-gc check`, then `registry-gc plan REGISTRY`.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: with what it answers, or with one line for what went wrong."""
-    _stand_in_for_closed_streams()
+    """Run a command and exit with its code. An error is reported in one line."""
+    _reopen_closed_streams()
     try:
-        code = _called(sys.argv[1:] if arguments is None else arguments)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
-        code = BROKEN_PIPE  # whoever read our output has enough
-    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, one line and an exit code
-        code = explained(error)
+        code = BROKEN_PIPE  # the reader of our output has closed it
+    except Exception as error:  # noqa: BLE001 - every error becomes a message and an exit code
+        code = report_error(error)
     try:
         sys.stdout.flush()
-    except OSError:  # what could not be written is given up: Python would complain again when it closes the stream
+    except OSError:  # discard the rest: Python would report the same error again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
-def _called(arguments: Sequence[str]) -> int:
-    """The exit code of a command. Not `cli.main`, which has ends of its own for interrupts and broken pipes."""
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code of a command. `cli.main` would handle interrupts and broken pipes in its own way."""
     try:
         with cli.make_context("registry-gc", list(arguments)) as context:
             code = cli.invoke(context)
@@ -127,10 +128,10 @@ def _called(arguments: Sequence[str]) -> int:
         return done.exit_code
 
 
-def _stand_in_for_closed_streams() -> None:
-    """What the caller closed is opened again, as nothing: else the next file of ours would get its number.
+def _reopen_closed_streams() -> None:
+    """Open /dev/null in place of each closed standard stream: otherwise the next file would get its descriptor.
 
-    Standard output refuses what is written, so that no result is lost unsaid; what would go to standard error is lost.
+    Standard output is opened for reading, so that a lost result is an error; standard error discards its text.
     """
     for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
         if getattr(sys, name) is None:

@@ -1,4 +1,4 @@
-"""`python -m worker.cli`: the command, where it is not installed on the PATH."""
+"""`python -m worker.cli` runs the command without an installed script."""
 
 from worker.cli import main
 

@@ -1,4 +1,4 @@
-"""A progress bar on standard error: rich is imported here and nowhere else."""
+"""A progress bar on standard error. Only this module imports rich."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from worker.text import escaped
 
 
 @contextmanager
-def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar that is told (done, all), and what to say beside it instead of the unit."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    beside_it = (TextColumn("{task.fields[beside]}"), TimeElapsedColumn())
-    with Progress(*columns, *beside_it, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(escape(escaped(what)), total=None, beside=escape(unit))
+def bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A progress bar. The function that updates it takes (done, total) and a note that replaces the unit."""
+    counts = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    details = (TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*counts, *details, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(escape(escaped(title)), total=None, note=escape(unit))
 
-        def tell(done: int, whole: int, beside: str = unit, /) -> None:
-            shown.update(task, completed=done, total=whole or None, beside=escape(escaped(beside)))
+        def show_progress(done: int, total: int, note: str = unit, /) -> None:
+            progress.update(task, completed=done, total=total or None, note=escape(escaped(note)))
 
-        yield tell
+        yield show_progress

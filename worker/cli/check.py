@@ -1,4 +1,4 @@
-"""`registry-gc check` and `schema`: is the configuration right, and what may it mean that its author did not?"""
+"""`registry-gc check` finds mistakes and risks in the configuration; `registry-gc schema` prints its JSON Schema."""
 
 import json
 import os
@@ -22,24 +22,24 @@ from worker.report.report import Column, Report, table_of
 from worker.text import counted
 
 EVERYTHING = (
-    "all: true alone selects every image of the repositories that the rule applies to, today's pushes too; add a"
-    " condition, such as older_than: 30d, or keep rules for what must stay"
+    "all: true alone selects every image in the rule's repositories, even those pushed today; add a condition, such as"
+    " older_than: 30d, or keep rules for the images that must stay"
 )
 PLAIN_HTTP = (
-    "what is sent by plain http can be read and changed by whoever is on the way, passwords and lists of images alike:"
-    " an image may be kept or deleted by a forged answer; use https, with ca_file where the authority is your own"
+    "anyone on the network path can read and change plain http, passwords and lists of images included, and a forged"
+    " response can keep or delete an image; use https, with ca_file for a certificate authority of your own"
 )
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Ask what it names, too: registries, evidence, store, Redis.")
+@click.option("--online", is_flag=True, help="Also contact the registries, evidence sources, store and Redis.")
 @common()
 def check(options: Options, online: bool) -> int:
-    """Load the configuration, with everything it names, and say every mistake: one line each, exit code 2.
-    Where an entry's kind has changed since its last run, say what goes on.
+    """Load the configuration and every file that it names, and print one line for each mistake. Exit code 2: there is
+    a mistake. If a registry's kind has changed since its last run, say which of its records still apply.
 
-    With --online, sign in to each registry and say what its credentials may do, as far as that can be known without
-    deleting anything; how far the clock is off; what each source of evidence counts. Exit code 1: something failed.
+    With --online, sign in to each registry and test what can be tested without deleting anything: permissions, clock
+    skew, evidence sources. Exit code 1: a check failed.
     """
     try:
         settings = options.settings()
@@ -47,68 +47,63 @@ def check(options: Options, online: bool) -> int:
     except ConfigError as error:
         if options.format == "table":
             raise
-        mistakes = [{"path": one.path, "what": one.got, "remedy": one.remedy} for one in error.mistakes]
+        mistakes = [{"path": row.path, "what": row.got, "remedy": row.remedy} for row in error.mistakes]
         options.report(Report(head={"file": str(error.path), "mistakes": mistakes}))
         return USAGE
-    said = list(remarks(settings))
+    warned = list(risks(settings))
     registries = counted(len(settings.registries), "registry", "registries")
     first = f"{settings.path}: no mistakes: {registries}, {counted(len(settings.policies), 'policy', 'policies')}"
-    lines = [f"warning: {path}: {sentence}" for path, sentence in said]
-    right: dict[str, Any] = {"file": str(settings.path), "mistakes": []}
-    warnings = {"warnings": [{"path": path, "message": sentence} for path, sentence in said]} if said else {}
+    lines = [f"warning: {path}: {message}" for path, message in warned]
+    head: dict[str, Any] = {"file": str(settings.path), "mistakes": []}
+    warnings = {"warnings": [{"path": path, "message": message} for path, message in warned]} if warned else {}
     if online:
-        report, code = _asked(options, settings, right | warnings, [first, *lines])
-    else:
-        changed = _moved(settings)
-        also = {"moved": changed} if changed else {}
-        changes = (f"{name}: {sentence}" for name, sentence in changed.items())
-        report, code = Report(head=right | also | warnings, above=(first, *changes, *lines)), DONE
-    options.report(report)
-    return code
+        return _check_online(options, settings, head | warnings, [first, *lines])
+    changes = _kind_changes(settings)
+    moved = {"moved": changes} if changes else {}
+    change_lines = (f"{name}: {message}" for name, message in changes.items())
+    options.report(Report(head=head | moved | warnings, above=(first, *change_lines, *lines)))
+    return DONE
 
 
-def _moved(settings: Settings) -> dict[str, str]:
-    """As the store tells. Without --online it is read only where it is a file: a check waits for nobody."""
+def _kind_changes(settings: Settings) -> dict[str, str]:
+    """Read only from a store that is a file: without --online, a check waits for no server."""
     file = settings.store.removeprefix("sqlite:///")
     if not settings.registries or file == settings.store or not Path(file).exists():
         return {}
-    from worker.cli.moved import moved  # noqa: PLC0415 - SQLAlchemy, loaded only where there is a store
+    from worker.cli.kind_changes import kind_changes  # noqa: PLC0415 - SQLAlchemy, loaded only where there is a store
 
-    return moved(settings)
+    return kind_changes(settings)
 
 
-def _asked(options: Options, settings: Settings, known: dict[str, Any], lines: list[str]) -> tuple[Report, int]:
-    """What asking has found beside what is `known`, and the exit code."""
-    from worker.cli.online import probe  # noqa: PLC0415 - what talks to registries, loaded only to ask them
+def _check_online(options: Options, settings: Settings, head: dict[str, Any], lines: list[str]) -> int:
+    from worker.cli.online import probe  # noqa: PLC0415 - the clients of registries, loaded only for --online
 
-    findings = probe(settings, datetime.now(UTC), verbose=options.verbose)
-    report = Report(
-        whole=known | {"online": findings},
-        rows=findings,
-        above=lambda _width: (*lines, *table_of(ASKED, findings)),  # the end of a line says what to do
+    results = probe(settings, datetime.now(UTC), verbose=options.verbose)
+    columns = (
+        Column("REGISTRY", lambda result: result.registry or ""),
+        Column("CHECK", lambda result: result.check),
+        Column("STATUS", lambda result: result.status),
+        Column("DETAIL", lambda result: result.detail),
     )
-    return report, FAILED if any(one.status == "failed" for one in findings) else DONE
-
-
-ASKED = (
-    Column("REGISTRY", lambda one: one.registry or ""),
-    Column("CHECK", lambda one: one.check),
-    Column("STATUS", lambda one: one.status),
-    Column("DETAIL", lambda one: one.detail),
-)
+    report = Report(
+        whole=head | {"online": results},
+        rows=results,
+        above=lambda _width: (*lines, *table_of(columns, results)),  # not cut: the end of a line has the remedy
+    )
+    options.report(report)
+    return FAILED if any(result.status == "failed" for result in results) else DONE
 
 
 def check_addresses(settings: Settings, path: Path) -> None:
-    """Raises ConfigError: apprise does not support an address."""
-    remedy = "look its form up in apprise's list of services"
-    wrong = [number for number, one in enumerate(settings.notify) if not is_supported_address(one.address())]
+    """Raises ConfigError if apprise does not support an address."""
+    wrong = [number for number, target in enumerate(settings.notify) if not is_supported_address(target.address())]
     if wrong:
-        what = "apprise does not support this address"
-        raise ConfigError(tuple(Mistake(f"notify[{number}].url", what, remedy) for number in wrong), path)
+        message, remedy = "apprise does not support this address", "see apprise's list of services for its form"
+        raise ConfigError(tuple(Mistake(f"notify[{number}].url", message, remedy) for number in wrong), path)
 
 
-def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
-    """The path of a key, and a sentence about it. Raises SecretError."""
+def risks(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The path of a key, and a warning about its value. Raises SecretError."""
     if is_sqlite_with_remote_redis(settings.store, settings.redis_url()):
         yield "redis", SQLITE_WITH_REMOTE_REDIS
     for policy in settings.policies.values():
@@ -118,12 +113,12 @@ def remarks(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, registry in settings.registries.items():
         if registry.insecure_http:
             yield f"registries.{name}.insecure_http", PLAIN_HTTP
-        weak = [] if registry.reports_push_time else list(_counts(registry))
-        if weak:
+        counts = [] if registry.reports_push_time else list(_counts(registry))
+        if counts:
             yield (
                 f"registries.{name}",
-                f"push_time is first_seen: images that one scan saw first have no known order, and all that tie at the"
-                f" border of a count stay; weak here: {', '.join(weak)}; {INSTEAD}",
+                "push_time is first_seen: images that the same scan saw first have no known order, and all that tie at"
+                f" the limit of a count are kept; this weakens {', '.join(counts)}; {INSTEAD}",
             )
 
 
@@ -138,9 +133,9 @@ def _counts(registry: RegistrySettings) -> Iterator[str]:
 @click.command()
 @common(config=False, formats=("json",))
 def schema(options: Options) -> None:
-    """Write the JSON Schema (draft 2020-12) of the configuration file.
+    """Print the JSON Schema (draft 2020-12) of the configuration file.
 
-    Editors with the YAML language server read it through a first line such as
+    Editors with the YAML language server use it if the file begins with a line such as
     `# yaml-language-server: $schema=registry-gc.schema.json`.
     """
     options.report(Report(head=json.dumps(made_schema(), indent=2, ensure_ascii=False).encode()))

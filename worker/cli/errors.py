@@ -1,7 +1,7 @@
-"""Turns what went wrong into lines on standard error and an exit code. Never a traceback, unless --verbose asks for it.
+"""Turns an error into lines on standard error and an exit code. Only --verbose prints a traceback.
 
-0 done, or opened · 1 the run failed, or the registry or store cannot be reached · 2 bad usage or configuration, or
-not found · 3 over the limits · 4 already running
+0 done, or run opened · 1 run failed, or registry or store unavailable · 2 invalid usage or configuration, or not
+found · 3 limits exceeded · 4 another run is active
 """
 
 import errno
@@ -16,7 +16,7 @@ DONE, FAILED, USAGE, OVER_LIMITS, RUNNING = range(5)
 
 
 class CommandError(Exception):
-    """What a command itself found wrong, with its exit code."""
+    """An error of a command itself, with its exit code."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
@@ -24,12 +24,12 @@ class CommandError(Exception):
 
 
 def say(message: str) -> None:
-    """One line for the person at the terminal, beside the results."""
+    """Print one line on standard error; standard output has only results."""
     click.echo(escaped(message), err=True)
 
 
-def explained(error: Exception) -> int:
-    """Say what went wrong; the exit code. Our own errors carry theirs, and their lines if they have several."""
+def report_error(error: Exception) -> int:
+    """Print the error and return its exit code. Our own errors have an `exit_code`, and some have `lines`."""
     code = getattr(error, "exit_code", FAILED)
     if isinstance(error, click.ClickException):
         context, code = getattr(error, "ctx", None), USAGE
@@ -39,12 +39,12 @@ def explained(error: Exception) -> int:
             say(line)
     elif isinstance(error, OSError) and error.errno == errno.EBADF:
         say("standard input or output is closed")
-    elif isinstance(error, OSError):  # what the system said no to, without its number
+    elif isinstance(error, OSError):  # the system's message without its number
         say(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     else:
         if "--verbose" in sys.argv:
             for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
                 say(line)
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        say(f"registry-gc failed unexpectedly: {what}; --verbose shows where")
+        message = f"{type(error).__name__}: {error}".rstrip(": ")
+        say(f"registry-gc failed unexpectedly: {message}; --verbose prints the traceback")
     return int(code)

@@ -1,4 +1,4 @@
-"""`registry-gc inventory`, and `plan REGISTRY`: what lists a registry. Reads the store, if there is one."""
+"""`registry-gc inventory`, and the scan of `plan REGISTRY`. Both read the store if it exists."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from worker.cli.errors import say
-from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
 from worker.cli.options import Options, common
+from worker.cli.resources import configure_logging, existing_store, limiter_for, progress_bar
 from worker.config.settings import Settings
 from worker.planning.planner import Planned
 from worker.planning.scan import list_live, plan_live
@@ -21,7 +21,7 @@ from worker.text import counted
 @click.argument("registry")
 @common(formats=("ndjson",))
 def inventory(options: Options, registry: str) -> int:
-    """List REGISTRY: one image a line in the API's own JSON, with children and subject where they are known."""
+    """List REGISTRY, one image per line, in the API's own JSON with the known children and subject."""
     with _listing(options, registry) as (settings, tools):
         listed = list_live(settings.registries[registry], **tools)
     head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)
@@ -40,13 +40,13 @@ def plan_registry(options: Options, name: str) -> Planned:
 
 @contextmanager
 def _listing(options: Options, name: str) -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """The settings, and what listing a registry takes: its rate limit, the store if there is one, a bar."""
+    """The settings, and the keyword arguments of a scan: rate limit, store if it exists, progress bar."""
     settings = options.settings()
     registry = registry_named(settings, name)
-    log_if_asked(verbose=options.verbose)
+    configure_logging(verbose=options.verbose)
     with (
         limiter_for(settings, registry) as limiter,
-        remembered(settings) as store,
+        existing_store(settings) as store,
         progress_bar(f"listing {name}", "repositories") as progress,
     ):
         yield settings, {"limiter": limiter, "store": store, "progress": progress}

@@ -1,4 +1,4 @@
-"""What subcommands understand: the common options, and the kinds of values that several of them take."""
+"""The options that subcommands share, and the types of their values."""
 
 import functools
 import getpass
@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import click
 
-from worker.cli.output import Output, place_of
+from worker.cli.output import Output, OutputFile
 from worker.config.settings import Settings, load
 from worker.report.report import Report
 from worker.text import DIGEST, PATH, TAG
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-LONGEST = 500  # characters of a reason, or of who gives it
+LONGEST = 500  # characters of --reason and --who
 FORMATS = ("table", "json", "ndjson")
 
 
@@ -39,17 +39,17 @@ class Options:
         return load(self.config, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed)
 
     def settings_of_store(self) -> Settings:
-        """For who asks the store alone: no key of a registry needs to be readable. Raises ConfigError."""
+        """The settings of a command that uses only the store: it reads no registry's secrets. Raises ConfigError."""
         return self.settings(look_for_secrets=False, store_is_needed=True)
 
     def report(self, report: Report) -> None:
-        """Write the command's answer, in the form that was asked for, to standard output or to a file."""
+        """Write the result in the form of --format to standard output or to the file of --output."""
         with Output(self.output, self.format) as output:
             output.report(report)
 
 
 class Parsed(click.ParamType[T]):
-    """What a function makes of a text. A ValueError of it says what is wrong with the text."""
+    """A value that a function parses. The function's ValueError is the error message."""
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
@@ -62,16 +62,16 @@ class Parsed(click.ParamType[T]):
             self.fail(str(error), param, ctx)
 
 
-def _words(value: str) -> str:
-    """One line that a table can show."""
+def _one_line(value: str) -> str:
+    """The text with its whitespace reduced to single blanks."""
     text = " ".join(value.split())
     if len(text) > LONGEST:
         raise ValueError(f"expected at most {LONGEST} characters, got {len(text)}")
     return text
 
 
-def me() -> str:
-    """user@host, as well as the machine can tell: a user without a name by its number."""
+def current_user() -> str:
+    """user@host; a user without a name by its number."""
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -79,23 +79,25 @@ def me() -> str:
     return f"{user}@{os.uname().nodename}"
 
 
-WORDS = Parsed("text", _words)
-who_option = click.option("--who", type=WORDS, default=me, show_default="user@host", help="By whom, for the record.")
-why_option = click.option("--reason", type=WORDS, default="", help="Why; shown wherever it has an effect.")
+LINE = Parsed("text", _one_line)
+who_option = click.option(
+    "--who", type=LINE, default=current_user, show_default="user@host", help="Your name in the records."
+)
+reason_option = click.option("--reason", type=LINE, default="", help="The reason, shown wherever it takes effect.")
 
 
 REFERENCE = re.compile(rf"{PATH.pattern}(:{TAG.pattern}|@({DIGEST.pattern}))|[A-Za-z0-9]{{1,50}}")
 
 
 def _reference(value: str) -> str:
-    """The text, if it can name an image; whether there is one is another question."""
+    """The text, if its form is that of an image reference. The image need not exist."""
     if not REFERENCE.fullmatch(value):
         raise ValueError(f"expected an image, got {value!r}; write path:tag, path@sha256:… or an image's id")
     return value
 
 
 def instant(value: str) -> datetime:
-    """RFC 3339 with its offset, or a date, which is its midnight in UTC. Raises ValueError."""
+    """A time of RFC 3339 with its offset, or midnight (UTC) of a date. Raises ValueError."""
     with suppress(ValueError, OverflowError):
         if len(value) == 10:
             return datetime.combine(date.fromisoformat(value), time(), UTC)
@@ -106,9 +108,8 @@ def instant(value: str) -> datetime:
 
 
 def _format(known: tuple[str, ...], value: str) -> str:
-    """table, json or ndjson; html is not built yet."""
     if value == "html":
-        raise ValueError(f"html is not built yet; known here: {', '.join(known)}")
+        raise ValueError(f"html is not implemented yet; available: {', '.join(known)}")
     if value not in known:
         raise ValueError(f"expected {' or '.join(known)}, got {value!r}")
     return value
@@ -119,37 +120,37 @@ TIME = Parsed("time", instant)
 
 
 def common(*, now: bool = False, config: bool = True, formats: tuple[str, ...] = FORMATS) -> Callable[[F], F]:
-    """Gives a command the common options, as one `Options`, its first argument. `config=False`: it reads no file."""
+    """Adds the common options to a command, which gets them as its first argument. `config=False`: without --config."""
     file = click.Path(path_type=Path)
-    understood: list[Callable[[Any], Any]] = [
+    common_options: list[Callable[[Any], Any]] = [
         click.option(
             "--format",
             type=Parsed("format", functools.partial(_format, formats)),
             default=formats[0],
             metavar="|".join(formats),
-            help="How the result is written.",
+            help="The form of the result.",
             show_default=True,
         ),
-        click.option("--output", type=file, help="Write the result to this file, whole or not at all."),
-        click.option("--verbose", is_flag=True, help="Say more on standard error."),
+        click.option("--output", type=file, help="Write the result to this file; an error leaves the file unchanged."),
+        click.option("--verbose", is_flag=True, help="Log more on standard error."),
     ]
     if config:
-        where = "The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
-        understood.insert(0, click.option("--config", type=file, help=where))
+        help_text = "The configuration file; default: REGISTRY_GC_CONFIG, else registry-gc.yaml."
+        common_options.insert(0, click.option("--config", type=file, help=help_text))
     if now:
-        understood.append(click.option("--now", type=TIME, metavar="TIME", help="Decide as if it were this time."))
+        common_options.append(click.option("--now", type=TIME, metavar="TIME", help="Decide as of this time."))
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             names = ("config", "format", "output", "verbose", "now")
             options = Options(**{name: kwargs.pop(name) for name in names if name in kwargs})
             if options.output is not None:
-                place_of(options.output)  # before an hour of work, or a run that is opened, and not after it
+                OutputFile.check(options.output)  # report a wrong --output before an hour of work
             return function(options, *args, **kwargs)
 
-        command: Any = called
-        for option in reversed(understood):
+        command: Any = wrapper
+        for option in reversed(common_options):
             command = option(command)
         result: F = command
         return result

@@ -1,4 +1,4 @@
-"""`registry-gc plan`: what would go, why, and how many bytes. Deletes nothing, records nothing."""
+"""`registry-gc plan` shows planned deletions, their reasons and bytes. It deletes and records nothing."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +17,14 @@ from worker.report.plan import PlanHead, plan_report, warnings
 
 @click.command()
 @click.argument("registry", required=False)
-@click.option("--inventory", type=click.Path(path_type=Path), help="Plan from a saved inventory instead, offline.")
-@click.option("--policy", help="With --inventory: the policy of the configuration to decide by.")
+@click.option("--inventory", type=click.Path(path_type=Path), help="Plan from this saved inventory instead, offline.")
+@click.option("--policy", help="With --inventory: the name of the policy in the configuration.")
 @common(now=True)
 def plan(options: Options, registry: str | None, inventory: Path | None, policy: str | None) -> int:
-    """List REGISTRY, decide on every image, and show what would go. Deletes nothing; needs neither Redis nor a store.
+    """List REGISTRY, decide on every image, and show the planned deletions. Deletes nothing, and needs neither Redis
+    nor a store.
 
-    With --inventory F.ndjson --policy NAME the same from a saved inventory, offline: without limits.
+    With --inventory F.ndjson --policy NAME, plan from a saved inventory offline; the registry's limits do not apply.
     Exit code 3: the plan is over the registry's limits.
     """
     if inventory is not None:
@@ -35,12 +36,12 @@ def plan(options: Options, registry: str | None, inventory: Path | None, policy:
     if registry is None:
         raise click.UsageError("give a REGISTRY, or --inventory F.ndjson --policy NAME")
     if policy is not None:
-        raise click.UsageError("--policy is for --inventory; a registry has its policy in the configuration")
+        raise click.UsageError("--policy needs --inventory; the configuration names the policy of a registry")
     return _live(options, registry)
 
 
 def _live(options: Options, name: str) -> int:
-    from worker.cli.listing import plan_registry  # noqa: PLC0415 - the store and httpx: planning offline needs neither
+    from worker.cli.listing import plan_registry  # noqa: PLC0415 - planning offline needs neither the store nor httpx
 
     planned = plan_registry(options, name)
     head = _head(
@@ -67,7 +68,9 @@ def _offline(options: Options, path: Path, name: str) -> int:
         with plan_inventory(path, policy, now) as planned:
             _write(options, _head(planned.plan, now, warnings=planned.plan.warnings), planned.decisions)
     except InventoryError as error:
-        raise InventoryError(str(path), error.line, error.what) from error  # what came by a pipe lies elsewhere by now
+        raise InventoryError(
+            str(path), error.line, error.what
+        ) from error  # an inventory from a pipe was copied to another path
     except OSError as error:
         if error.filename != str(path):
             raise
@@ -89,9 +92,8 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
 
 
 def _write(options: Options, head: PlanHead, decisions: Decisions, suspicion: str = "") -> None:
-    """The plan in the form that was asked for."""
     options.report(plan_report(head, decisions.records(), decisions.lines(), suspicion=suspicion))
     if options.format == "table" and options.output is None:
-        return  # the table ends with them
+        return  # the table contains the warnings
     for warning in warnings(head, suspicion):
         say(f"warning: {warning}")

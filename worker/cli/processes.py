@@ -1,4 +1,4 @@
-"""The processes that serve: `up` and `worker`, which supervise others; `beat`, `web` and a worker's node."""
+"""The long-running commands: `up` and `worker`, which supervise others, and `beat`, `web` and `worker NODE`."""
 
 import functools
 import importlib
@@ -15,69 +15,70 @@ from worker.config.files import private_folder
 from worker.processes import embedded
 from worker.processes.embedded import NODES
 
-if TYPE_CHECKING:  # what takes long to load is loaded when a process starts
+if TYPE_CHECKING:  # slow imports happen when a process starts
     from worker.config.settings import Settings
 
 
 def serving(function: Callable[..., None]) -> Callable[..., None]:
-    """A process that prints no result: its options, and the settings as its first argument."""
+    """Adds the options of a long-running process to a command, which gets the settings as its first argument."""
 
     @functools.wraps(function)
-    def called(*, config: Path | None, verbose: bool, **arguments: Any) -> None:
+    def wrapper(*, config: Path | None, verbose: bool, **arguments: Any) -> None:
         logs.configure(verbose=verbose)
-        settings = _loaded("config.settings").load(config)
-        os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # for Celery and for every process that we start
+        settings = _import("config.settings").load(config)
+        os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # Celery and child processes read it
         function(settings, verbose=verbose, **arguments)
 
-    help_text = "The configuration file; else REGISTRY_GC_CONFIG, else registry-gc.yaml."
-    options = click.option("--verbose", is_flag=True, help="Say more on standard error.")(called)
+    help_text = "The configuration file; default: REGISTRY_GC_CONFIG, else registry-gc.yaml."
+    options = click.option("--verbose", is_flag=True, help="Log more on standard error.")(wrapper)
     return click.option("--config", type=click.Path(path_type=Path), help=help_text)(options)
 
 
-def _loaded(module: str) -> Any:
-    """Pydantic, Celery or the web: whoever asks for help does not wait for them."""
+def _import(module: str) -> Any:
+    """Import pydantic, Celery or the web only when a process starts: `--help` stays fast."""
     return importlib.import_module(f"worker.{module}")
 
 
 @click.command()
 @serving
 def up(settings: "Settings", *, verbose: bool) -> None:
-    """Run everything on one machine: worker, beat, web, and Redis where none is configured.
+    """Run everything on one machine: worker, beat, web, and Redis if none is configured.
 
-    What ends is started again. SIGTERM or Ctrl-C stops it when the deletions under way are done; a second one at once.
+    A process that ends is restarted. SIGTERM or Ctrl-C stops everything after the deletions in progress; a second
+    signal stops it at once.
     """
     embedded.up(settings, say, verbose=verbose)
 
 
 @click.command()
 @click.argument("node", required=False, type=click.Choice(tuple(NODES)))
-@click.option("--slots", type=click.IntRange(1, 64), help="How many tasks NODE carries out at once.")
+@click.option("--slots", type=click.IntRange(1, 64), help="The number of tasks that NODE runs at once.")
 @serving
 def worker(settings: "Settings", *, node: str | None, slots: int | None, verbose: bool) -> None:
     """Run the processes that scan and delete.
 
-    NODE runs one of them alone, in this process: `control` opens and looks after runs, `scan` plans them, `delete`
-    carries plans out. Without it all three are run, each with its own slots, so that none waits for another.
+    With NODE, run only that process: `control` opens and monitors runs, `scan` plans them, `delete` carries out
+    their plans. Without NODE, run all three, each with its own slots, so that none waits for another.
     """
     if node is None:
         if slots is not None:
             raise click.UsageError("--slots needs a NODE")
-        embedded.work(settings, say, verbose=verbose)
+        embedded.run_worker(settings, say, verbose=verbose)
         return
     words = ["-n", f"{node}@%h", "-Q", NODES[node].queue, "-c", str(slots or NODES[node].slots)]
-    _loaded("cli.with_celery").become("worker", *words, "--without-gossip", "--without-mingle", verbose=verbose)
+    _import("cli.with_celery").become("worker", *words, "--without-gossip", "--without-mingle", verbose=verbose)
 
 
 @click.command()
 @serving
 def beat(_settings: "Settings", *, verbose: bool) -> None:
-    """Run the process that rings when a registry is due. One is enough; two do no harm."""
-    folder = private_folder("beat")  # its file is a pickle: nobody else may write there
-    _loaded("cli.with_celery").become("beat", "--pidfile=", "-s", str(folder / "schedule"), verbose=verbose)
+    """Run the scheduler, which starts the run of a registry when it is due. One is enough; a second does no harm."""
+    folder = private_folder("beat")  # the schedule file is a pickle, so only this user may write it
+    _import("cli.with_celery").become("beat", "--pidfile=", "-s", str(folder / "schedule"), verbose=verbose)
 
 
 @click.command()
 @serving
 def web(settings: "Settings", **_options: bool) -> None:
-    """Serve metrics and health."""
-    _loaded("web").serve(settings)
+    """Serve metrics, health and the API."""
+    _import("web").serve(settings)

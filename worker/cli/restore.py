@@ -1,12 +1,12 @@
-"""`registry-gc restore`: puts deleted images back where the registry still has what they name."""
+"""`registry-gc restore` restores deleted images whose blobs the registry still has."""
 
 from dataclasses import replace
 
 import click
 
 from worker.cli.errors import DONE, FAILED, USAGE, CommandError
-from worker.cli.live import limiter_for, log_if_asked, progress_bar, remembered
 from worker.cli.options import Options, common, who_option
+from worker.cli.resources import configure_logging, existing_store, limiter_for, progress_bar
 from worker.registries import open_registry
 from worker.report.restore import restored_report
 from worker.restore.restore import resolve_request
@@ -15,29 +15,31 @@ from worker.restore.restore import restore as restore_images
 
 @click.command()
 @click.argument("what", metavar="RUN | IMAGE")
-@click.option("--registry", help="Whose IMAGE it is, where several registries have deleted it.")
-@click.option("--partly", is_flag=True, help="Give an index its tags back, though images that it lists are not there.")
+@click.option("--registry", help="The registry of IMAGE, if several registries have deleted it.")
+@click.option(
+    "--partly", is_flag=True, help="Restore the tags of an index although some of its child images are missing."
+)
 @who_option
 @common()
 def restore(options: Options, what: str, registry: str | None, partly: bool, who: str) -> int:
-    """Put back what RUN deleted, or one IMAGE, with what belongs to it: path:tag, path@sha256:…, a digest, or an id.
+    """Restore the images that RUN deleted, or one IMAGE with its children and referrers. IMAGE: path:tag,
+    path@sha256:…, a digest, or an id.
 
-    Children come before indexes; a tag that somebody has pushed since is left to them. Each image is read back, with a
-    byte of every blob: it is whole, partly there, or lost. Exit code 1: not all are whole; 4: a run may be deleting
-    there.
+    Children are restored before indexes. A tag that was pushed again since stays as it is. Each restored image is read
+    back, with one byte of every blob; the answer is whole, partly or lost. Exit code 1: not all images are whole; 4: a
+    run may be deleting in the registry.
     """
     settings = options.settings(store_is_needed=True)
-    log_if_asked(verbose=options.verbose)
-    with remembered(settings) as store:
+    configure_logging(verbose=options.verbose)
+    with existing_store(settings) as store:
         if store is None:
-            raise CommandError("there is no store yet, and so nothing that was deleted", USAGE)
+            raise CommandError("the store does not exist yet, so nothing has been deleted", USAGE)
         asked = replace(resolve_request(store, settings, what, registry), who=who, partly=partly)
-        named = asked.registry
         with (
-            limiter_for(settings, named) as limiter,
-            open_registry(named, limiter) as opened,
-            progress_bar(f"restoring {named.name}", "images") as tell,
+            limiter_for(settings, asked.registry) as limiter,
+            open_registry(asked.registry, limiter) as opened,
+            progress_bar(f"restoring {asked.registry.name}", "images") as show_progress,
         ):
-            found = restore_images(store, asked, opened, tell)
-    options.report(restored_report(asked, found))
-    return DONE if not asked.unsaved and all(one.answer == "whole" for one in found) else FAILED
+            images = restore_images(store, asked, opened, show_progress)
+    options.report(restored_report(asked, images))
+    return DONE if not asked.unsaved and all(image.answer == "whole" for image in images) else FAILED

@@ -1,4 +1,4 @@
-"""What a command does with Celery: enqueue tasks, or become one of its processes."""
+"""The Celery side of commands: enqueue tasks, or run a Celery process."""
 
 import os
 import sys
@@ -16,15 +16,15 @@ from worker.tasks import publish
 
 
 def enqueue(settings: Settings, task_calls: Iterable[TaskCall], *, verbose: bool = False) -> bool:
-    """False: Redis is away, or not configured; the tasks wait for reconcile."""
-    os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the file that we read
+    """False: Redis is unavailable or not configured; reconcile enqueues the tasks later."""
+    os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the same file
     logs.configure(verbose=verbose)
     return publish(task_calls)
 
 
 def become(*words: str, verbose: bool) -> None:
-    """Become this part of Celery, with its exit code: `app.start` would lose that of a worker that fell over."""
-    # It warns root of pickle, which our application does not accept; in a container root may be all there is.
+    """Run a Celery subcommand and exit with its code; `app.start` would lose the code of a failed worker."""
+    # Celery warns root about pickle. Our application does not accept pickle, and a container may have only root.
     warnings.simplefilter("ignore", SecurityWarning)
     celery.params[0].default = app
     sys.exit(celery.main(["--quiet", *words, "-l", "DEBUG" if verbose else "INFO"], "celery", standalone_mode=False))

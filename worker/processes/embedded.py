@@ -1,7 +1,7 @@
-"""`registry-gc up`: everything on one machine, kept running. `registry-gc worker` uses the same nodes.
+"""`registry-gc up` keeps all processes of one machine running. `registry-gc worker` uses the same Celery nodes.
 
-Each Celery node reads its own queues, so that neither scans nor a night's backlog of deletions ever hold up the control
-tasks, and scans never take a slot from deletions.
+Each node reads its own queue, so that neither scans nor a backlog of deletions delay the control tasks, and scans never
+take a slot from deletions.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from worker.config.files import own_redis_file, private_folder, state_folder
 from worker.processes.embedded_redis import NoServerError, OwnRedis
-from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_held
+from worker.processes.supervisor import Program, Say, StoppedError, Supervisor, signals_blocked
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -31,7 +31,7 @@ class AlreadyUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Celery worker: its queue, how many tasks at once, and how long a stop waits for them (seconds)."""
+    """A Celery worker: its queue, the number of parallel tasks, and the seconds that a stop waits for them."""
 
     queue: str
     slots: int
@@ -40,34 +40,34 @@ class Node:
 
 NODES: Mapping[str, Node] = {
     "control": Node("gc.control", slots=1, stop_seconds=30.0),
-    # A scan deletes nothing and is begun again: not waited for.
+    # A scan deletes nothing and is repeated, so a stop does not wait for it.
     "scan": Node("gc.scan", slots=2, stop_seconds=10.0),
-    # A batch is: its hard time limit, and some more.
+    # A stop waits for a batch: its hard time limit and a margin.
     "delete": Node("gc.delete", slots=2, stop_seconds=210.0),
 }
 
 
 def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
-    """Run Redis (where none is configured), the worker's nodes, beat and web until asked to stop.
+    """Run Redis (if none is configured), the worker's nodes, beat and web until a signal stops them.
 
     Raises AlreadyUpError, NoServerError, OSError.
     """
     others = [_program(settings, name, stop_seconds=10.0, verbose=verbose) for name in ("beat", "web")]
     programs = [*node_programs(settings, verbose), *others]
-    with one_per_state_folder(), signals_held(), suppress(StoppedError):
+    with one_per_state_folder(), signals_blocked(), suppress(StoppedError):
         supervisor = Supervisor(say)
         with _own_redis(supervisor) if settings.redis is None else nullcontext():
             _run(supervisor, programs)
 
 
-def work(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
-    """Run the worker's nodes alone until asked to stop."""
-    with signals_held(), suppress(StoppedError):
+def run_worker(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
+    """Run only the worker's nodes until a signal stops them."""
+    with signals_blocked(), suppress(StoppedError):
         _run(Supervisor(say), node_programs(settings, verbose))
 
 
 def _run(supervisor: Supervisor, programs: list[Program]) -> None:
-    """Keep these running until StoppedError, then end them; Redis, where it is ours, outlives them."""
+    """Keep the programs running until StoppedError, then stop them. Our own Redis is stopped later."""
     try:
         supervisor.start(programs)
         supervisor.watch()
@@ -83,20 +83,20 @@ def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
 
 
 def _program(settings: "Settings", *words: str, stop_seconds: float, verbose: bool) -> Program:
-    # -P: a folder `worker` or `celery` in the working folder is not to be taken for ours.
+    # -P: Python must not import a folder `worker` or `celery` of the working folder.
     command = (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
     return Program(" ".join(words), command, stop_seconds, {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)})
 
 
 @contextmanager
 def _own_redis(supervisor: Supervisor) -> Iterator[None]:
-    """A Redis of our own, started and answering; it is stopped after everything that uses it."""
+    """A running Redis of our own. It stops after everything that uses it."""
     redis = OwnRedis.prepare(private_folder("redis"))
     program = redis.program()
     try:
         supervisor.start([program])
-        if not supervisor.came_up(redis.answers, REDIS_STARTS_WITHIN):
-            raise NoServerError(f"the own Redis does not start: {redis.last_words()}")
+        if not supervisor.wait_until_ready(redis.answers, REDIS_STARTS_WITHIN):
+            raise NoServerError(f"our own Redis does not start: {redis.last_log_line()}")
         _write_private(own_redis_file(), redis.url)
         yield
     finally:
@@ -106,7 +106,7 @@ def _own_redis(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Appears whole or not at all, for this user alone."""
+    """Replace the file as a whole; only this user may read it."""
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -116,7 +116,7 @@ def _write_private(path: Path, text: str) -> None:
 
 @contextmanager
 def one_per_state_folder() -> Iterator[None]:
-    """Raises AlreadyUpError. The lock is the kernel's: a killed process leaves none behind."""
+    """Raises AlreadyUpError. The kernel releases the lock when the process ends, however it ends."""
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "up.lock").open("a+") as file:
@@ -125,7 +125,7 @@ def one_per_state_folder() -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise AlreadyUpError(
-                f"`registry-gc up` already runs with the state folder {folder} (process {file.read().strip() or '?'})"
+                f"`registry-gc up` already uses the state folder {folder} (process {file.read().strip() or '?'})"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

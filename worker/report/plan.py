@@ -1,8 +1,8 @@
-"""A plan as a table, JSON or NDJSON. Decisions stream through: none of the forms needs a registry's worth in memory."""
+"""A plan as a table, JSON or NDJSON. Decisions are streamed: no form holds all of a registry in memory."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -16,7 +16,7 @@ from policies.warnings import PlanWarning
 from worker.report.report import Column, Report, table_of
 from worker.text import counted, cut, escaped, instant, short
 
-LISTED = 40  # deletions up to this many are listed one by one; more are grouped by repository and rule
+LISTED = 40  # more deletions than these are grouped by repository and rule
 TAGS_WIDTH = 32
 
 
@@ -31,16 +31,16 @@ class PlanHead(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
     exceeded: tuple[Exceeded, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
-    undecidable: int = 0  # images kept because nobody reported an order between them and others
+    undecidable: int = 0  # images kept because their order among other images is unknown
     unreadable_images: tuple[UnreadableImage, ...] = ()
-    # True: what the registry does not list may need some of the reclaimable bytes. Left out where it lists everything.
+    # True: images that the registry does not list may share some of these bytes. UNSET: it lists all images.
     reclaimable_is_upper_bound: bool | UnsetType = UNSET
 
 
 def plan_report(
     head: PlanHead, decisions: Iterable[Decision], lines: Iterable[bytes], *, suspicion: str = ""
 ) -> Report:
-    """`lines` are the same decisions, encoded, in pieces of any length; only one of the two is read."""
+    """`lines` are the same decisions, encoded, in pieces of any length; each form reads only one of the two."""
     return Report(
         head=head,
         key="decisions",
@@ -51,129 +51,120 @@ def plan_report(
 
 @dataclass
 class _Group:
-    """What goes of one repository by one rule."""
+    """The deletions of one rule in one repository."""
 
     repository: str
     rule: str
     images: int = 0
-    size: int = 0  # bytes, where told
-    untold: int = 0
+    size: int = 0  # the sum of the known sizes, in bytes
+    unknown: int = 0  # images whose size is unknown
     example: str = ""
 
-
-@dataclass
-class _Digest:
-    """What the table needs of all decisions."""
-
-    listed: list[Decision] = field(default_factory=list)
-    groups: dict[tuple[str, str], _Group] = field(default_factory=dict)
-    kept: Counter[tuple[str, str]] = field(default_factory=Counter)  # (cause, rule or "")
-
-    def take(self, decisions: Iterable[Decision]) -> None:
-        for decision in decisions:
-            if decision.verdict == "keep":
-                self.kept[decision.cause, decision.rule or ""] += 1
-                continue
-            if len(self.listed) <= LISTED:
-                self.listed.append(decision)
-            key = (decision.repository, decision.rule or "")
-            group = self.groups.setdefault(key, _Group(*key))
-            group.images += 1
-            group.size += decision.size or 0
-            group.untold += decision.size is None
-            group.example = group.example or decision.reason
+    def size_text(self) -> str:
+        """`1 GiB`; `1 GiB+` if some sizes are unknown."""
+        if self.unknown == self.images:
+            return "unknown"
+        return f"{bytes_text(self.size)}{'+' if self.unknown else ''}"
 
 
 def plan_table(
     head: PlanHead, decisions: Iterable[Decision], width: int | None = None, *, suspicion: str = ""
 ) -> Iterator[str]:
-    """What goes, why, and how many bytes; what stays, by cause; what is wrong with the plan."""
-    digest = _Digest()
-    digest.take(decisions)
-    of = f"{head.registry}: " if head.registry else ""
-    yield f"{escaped(of)}policy {escaped(head.policy)}, as of {instant(head.now)}"
+    """The planned deletions, the kept images by cause, the totals, the warnings."""
+    deletions: list[Decision] = []
+    groups: dict[tuple[str, str], _Group] = {}
+    kept = Counter[tuple[str, str]]()  # by cause and rule
+    for decision in decisions:
+        if decision.verdict == "keep":
+            kept[decision.cause, decision.rule or ""] += 1
+            continue
+        if len(deletions) <= LISTED:
+            deletions.append(decision)
+        key = (decision.repository, decision.rule or "")
+        group = groups.setdefault(key, _Group(*key))
+        group.images += 1
+        group.size += decision.size or 0
+        group.unknown += decision.size is None
+        group.example = group.example or decision.reason
+    registry = f"{head.registry}: " if head.registry else ""
+    yield f"{escaped(registry)}policy {escaped(head.policy)}, as of {instant(head.now)}"
     yield ""
-    if digest.groups:
-        if len(digest.listed) <= LISTED:
-            yield from table_of(GOING, digest.listed, width)
+    if groups:
+        if len(deletions) <= LISTED:
+            yield from table_of(LISTED_COLUMNS, deletions, width)
         else:
-            yield from table_of(GROUPS, [digest.groups[key] for key in sorted(digest.groups)], width)
+            yield from table_of(GROUP_COLUMNS, [groups[key] for key in sorted(groups)], width)
         yield ""
-    kept = sorted(digest.kept.items(), key=lambda one: (-one[1], one[0]))
-    yield from table_of(KEPT, kept) if kept else ("Nothing stays.",)
+    yield from (
+        table_of(KEPT_COLUMNS, sorted(kept.items(), key=lambda row: (-row[1], row[0]))) if kept else ("Keeps nothing.",)
+    )
     yield ""
     yield from _totals(head)
     yield from warnings(head, suspicion)
 
 
-# How every table shows an image.
-DELETIONS = (
-    Column("REPOSITORY", lambda one: one.repository),
-    Column("DIGEST", lambda one: short(one.digest)),
-    Column("TAGS", lambda one: cut(" ".join(one.tags), TAGS_WIDTH)),
-    Column("PUSHED", lambda one: one.created_at.strftime("%Y-%m-%d") if one.created_at else "unknown"),
-    Column("SIZE", lambda one: "unknown" if one.size is None else bytes_text(one.size), right=True),
+# The columns of an image in every table.
+IMAGE_COLUMNS = (
+    Column("REPOSITORY", lambda image: image.repository),
+    Column("DIGEST", lambda image: short(image.digest)),
+    Column("TAGS", lambda image: cut(" ".join(image.tags), TAGS_WIDTH)),
+    Column("PUSHED", lambda image: image.created_at.strftime("%Y-%m-%d") if image.created_at else "unknown"),
+    Column("SIZE", lambda image: "unknown" if image.size is None else bytes_text(image.size), right=True),
 )
-GOING = (*DELETIONS, Column("RULE", lambda one: one.rule or ""), Column("WHY IT GOES", lambda one: one.reason))
-GROUPS = (
+LISTED_COLUMNS = (
+    *IMAGE_COLUMNS,
+    Column("RULE", lambda decision: decision.rule or ""),
+    Column("REASON", lambda decision: decision.reason),
+)
+GROUP_COLUMNS = (
     Column("REPOSITORY", lambda group: group.repository),
     Column("RULE", lambda group: group.rule),
     Column("IMAGES", lambda group: f"{group.images:,}", right=True),
-    Column("SIZE", lambda group: size_text(group.size, group.untold, group.images), right=True),
-    Column("WHY THEY GO, THE NEWEST FOR EXAMPLE", lambda group: group.example),
+    Column("SIZE", lambda group: group.size_text(), right=True),
+    Column("REASON (OF THE NEWEST IMAGE)", lambda group: group.example),
 )
-
-
-def size_text(size: int, untold: int, images: int) -> str:
-    """A sum of sizes, of which some may be unknown."""
-    if untold == images:
-        return "unknown"
-    return f"{bytes_text(size)}{'+' if untold else ''}"
-
-
-KEPT_BECAUSE = {
+CAUSES = {
     "no_rule": "no rule selects them",
     "kept_by_rule": "kept by rule",
-    "needed": "what needs them stays",
+    "needed": "needed by kept images",
     "in_use": "in use",
-    "held": "held by hand",
+    "held": "held",
     "locked": "locked by the registry",
-    "unreadable": "something about them could not be read",
-    "unsettled": "not settled yet",
-    "keep_per_repository": "among the newest that every repository keeps",
+    "unreadable": "unreadable, or affected by an unreadable image",
+    "unsettled": "not known long enough",
+    "keep_per_repository": "kept by keep_per_repository",
 }
-KEPT = (  # a row: cause and rule, and how many
-    Column("STAY", lambda row: f"{row[1]:,}", right=True),
-    Column("BECAUSE", lambda row: " ".join(filter(None, (KEPT_BECAUSE.get(row[0][0], row[0][0]), row[0][1])))),
+KEPT_COLUMNS = (  # of ((cause, rule), number)
+    Column("KEPT", lambda row: f"{row[1]:,}", right=True),
+    Column("CAUSE", lambda row: " ".join(filter(None, (CAUSES.get(row[0][0], row[0][0]), row[0][1])))),
 )
 
 
 def _totals(head: PlanHead) -> Iterator[str]:
     totals = head.totals
+    registry_bytes = bytes_text(totals.registry_bytes)
     if not totals.delete:
-        yield f"Nothing goes: all of {counted(totals.images, 'image')} stay, {bytes_text(totals.registry_bytes)}."
+        yield f"This plan deletes nothing and keeps {counted(totals.images, 'image')}, {registry_bytes}."
         return
-    goes, stays = "goes" if totals.delete == 1 else "go", "stays" if totals.keep == 1 else "stay"
-    yield f"{counted(totals.delete, 'image')} of {totals.images:,} {goes}, {totals.keep:,} {stays}."
-    freed, whole = bytes_text(totals.reclaimable_bytes), bytes_text(totals.registry_bytes)
+    yield f"This plan deletes {totals.delete:,} of {counted(totals.images, 'image')} and keeps {totals.keep:,}."
     bound = "at most " if head.reclaimable_is_upper_bound is True else ""
-    shared = bytes_text(totals.selected_bytes)
-    yield f"That frees {bound}{freed} of {whole} ({shared} counting layers that others share)."
+    freed, selected = bytes_text(totals.reclaimable_bytes), bytes_text(totals.selected_bytes)
+    yield f"It frees {bound}{freed} of {registry_bytes} ({selected} if shared layers count for every image)."
 
 
 UPPER_BOUND = (
-    "The bytes are an upper bound: this registry does not list images without tags, and what one of them needs stays."
-    " They are freed when the registry's own collector has run."
+    "The bytes are an upper bound: this registry does not list untagged images, which may share some of these layers."
+    " The registry's own garbage collector frees the bytes."
 )
 
 
 def warnings(head: PlanHead, suspicion: str = "") -> Iterator[str]:
-    """What whoever acts on this plan must know, whatever the form they read it in. `doubt`: of the push times."""
+    """The warnings of a plan, the same in every form. `suspicion`: why its push times are not trusted."""
     if not head.complete:
-        unread = counted(len(head.unreadable), "repository", "repositories")
-        yield f"The plan is incomplete: {unread} could not be read."
-        for one in head.unreadable:
-            yield f"  {escaped(one.repository)} is kept whole: {escaped(one.reason)}"
+        number = counted(len(head.unreadable), "repository", "repositories")
+        yield f"The plan is incomplete: {number} could not be read."
+        for repository in head.unreadable:
+            yield f"  All images of {escaped(repository.repository)} are kept: {escaped(repository.reason)}"
     for image in head.unreadable_images:
         yield f"{escaped(image.repository)}@{escaped(image.digest)} could not be read: {escaped(image.reason)}"
     for warning in head.warnings:
@@ -185,5 +176,5 @@ def warnings(head: PlanHead, suspicion: str = "") -> Iterator[str]:
     if suspicion:
         yield (
             f"Push times are not trusted: {escaped(suspicion)}. Conditions on age and counts by age are unknown until"
-            " trust_times_after of the registry says from when push times can be trusted."
+            " the registry's trust_times_after says from when push times can be trusted."
         )

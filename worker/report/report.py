@@ -1,4 +1,4 @@
-"""A report: one value, whatever the form in which a command answers, and the one writer of each form."""
+"""A report is one value that is written as a table, JSON or NDJSON."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,34 +13,34 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its heading, and a row's cell."""
+    """A column of a table: its heading, and the cell of a row."""
 
     heading: str
     cell: Callable[[Any], str]
     right: bool = False  # numbers
 
     def of(self, part: Callable[[Any], Any]) -> "Column":
-        """The same column of rows of which it shows a part."""
+        """The same column for rows that contain such a part."""
         return replace(self, cell=lambda row: self.cell(part(row)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a command answers. Only the form that is asked for is made, and `rows` are read once.
+    """The result of a command. Only the requested form is made, and `rows` are read once.
 
-    JSON is `whole`, else `head` with the rows under `key`, each on its own line; NDJSON is `head`, then a row a line;
-    the table is the lines `above`, the rows in `columns`, and the lines `below`. A head or row may be JSON already, as
-    bytes: a row then ends its line itself, and may be several rows.
+    JSON is `whole`, else `head` with the rows under `key`, one per line. NDJSON is `head`, then one row per line.
+    The table is the lines `above`, the rows in `columns`, and the lines `below`. A head or row may be encoded JSON:
+    an encoded row contains its line end, and may contain several rows.
     """
 
-    head: Any = None  # None: NDJSON is the rows alone
+    head: Any = None  # None: NDJSON has only rows
     rows: Iterable[Any] = ()
-    row: Callable[[Any], Any] | None = None  # a row as JSON has it
+    row: Callable[[Any], Any] | None = None  # a row for JSON
     key: str = ""  # empty: JSON has no rows
     whole: Any = None
     columns: tuple[Column, ...] = ()
-    above: Iterable[str] | Callable[[int | None], Iterable[str]] = ()  # a function is told the width
-    nothing: str = ""  # instead of a table without rows
+    above: Iterable[str] | Callable[[int | None], Iterable[str]] = ()  # a function takes the width
+    nothing: str = ""  # replaces a table without rows
     below: Iterable[str] = ()
 
     def json(self) -> Iterator[bytes]:
@@ -50,7 +50,7 @@ class Report:
             return
         head = b"{" if self.head is None else _encoded(self.head).removesuffix(b"}") + b","
         yield head + f'"{self.key}":['.encode()
-        ended = b"\n"  # the line's end that is not yet written: a comma belongs before it only if another line follows
+        ended = b"\n"  # not written yet: a comma precedes it only if another line follows
         for piece in self._lines():
             if piece:
                 text = piece.removesuffix(b"\n")
@@ -59,7 +59,7 @@ class Report:
         yield b"]}\n"
 
     def ndjson(self) -> Iterator[bytes]:
-        """The head, then a row a line."""
+        """The head, then one row per line."""
         if self.head is not None:
             yield _encoded(self.head) + b"\n"
         yield from self._lines()
@@ -69,7 +69,7 @@ class Report:
             yield row if isinstance(row, bytes) else _encoded(self.row(row) if self.row else row) + b"\n"
 
     def table(self, width: int | None = None) -> Iterator[str]:
-        """Lines for people; `width`: columns of the terminal."""
+        """Lines of text; `width`: columns of the terminal."""
         yield from self.above(width) if callable(self.above) else self.above
         if self.columns:
             rows = list(self.rows)

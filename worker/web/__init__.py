@@ -1,6 +1,6 @@
-"""What a browser and Prometheus see (/metrics, /healthz, a page that names them), and the API that starts runs.
+"""The web process: /metrics, /healthz, an index page, and the trigger API.
 
-It shows and opens runs; it carries none out.
+It reports on runs and opens them; workers carry them out.
 """
 
 from worker.web.server import serve

@@ -1,4 +1,4 @@
-"""The pages and the trigger API as an ASGI application. What GET shows changes nothing and tells no secret."""
+"""The pages and the trigger API as an ASGI application. A GET changes nothing and reveals no secret."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from worker import __version__
 from worker.logs import Log
 from worker.store import StoreError
 from worker.web.api import Publish, changing_routes, publish_task_calls
-from worker.web.door import Configuration, OpenStore
+from worker.web.current import Configuration, OpenStore
 from worker.web.health import health
 from worker.web.metrics import StoreCollector
 
@@ -35,8 +35,8 @@ PAGE = """<!doctype html>
 <title>registry-gc</title>
 <h1>registry-gc {version}</h1>
 <ul>
-<li><a href="/metrics">/metrics</a>: what was planned, deleted and reclaimed, for Prometheus
-<li><a href="/healthz">/healthz</a>: whether the store, Redis, beat and the configuration are well
+<li><a href="/metrics">/metrics</a>: planned and deleted images and reclaimed bytes, for Prometheus
+<li><a href="/healthz">/healthz</a>: the state of the store, Redis, beat and the configuration
 </ul>
 <p>Registries: {registries}</p>
 </html>
@@ -49,12 +49,12 @@ def build(
     app = Starlette(
         routes=routes(store, configuration, publish), middleware=[Middleware(GZipMiddleware, compresslevel=4)]
     )
-    app.router.redirect_slashes = False  # one address a thing, and no answer that sends a token elsewhere
+    app.router.redirect_slashes = False  # one address per resource, and no redirect that forwards a token
     return _Headers(app)
 
 
 def routes(store: OpenStore, configuration: Callable[[], Configuration], publish: Publish) -> list[Route]:
-    """Every address: what shows by GET, and what changes by POST."""
+    """Every address: GET routes read, POST routes change."""
     collector = StoreCollector(store, lambda: configuration().settings)
 
     def metrics(request: Request) -> Response:
@@ -67,20 +67,20 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], publish
 
     def healthz(_request: Request) -> Response:
         checks = health(store, configuration(), datetime.now(UTC))
-        well = all(check.well for check in checks.values())
-        told = {"status": "ok" if well else "ill"} | {name: check.document() for name, check in checks.items()}
-        return JSONResponse(told, status_code=200 if well else 503)
+        healthy = all(check.healthy for check in checks.values())
+        document = {"status": "ok" if healthy else "ill"} | {name: check.document() for name, check in checks.items()}
+        return JSONResponse(document, status_code=200 if healthy else 503)
 
     def page(_request: Request) -> Response:
         names = ", ".join(configuration().settings.registries) or "none"
         return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
 
-    shown = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
-    return shown + changing_routes(store, configuration, publish)
+    pages = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
+    return pages + changing_routes(store, configuration, publish)
 
 
 class _Headers:
-    """Around everything, so that the answers of the router and of a crash carry them too."""
+    """Adds HEADERS to every response, those of the router's errors and of crashes included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

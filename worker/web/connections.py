@@ -1,7 +1,7 @@
-"""How long a connection may take, and how many may wait: what uvicorn and h11 have no limit for.
+"""Limits on the time and number of connections, which uvicorn and h11 lack.
 
-A connection that has sent no whole request is closed after a while; of more than a few such connections the one that
-has waited longest makes room for the next, so that who holds many open does not keep others out.
+A connection without a complete request is closed after a time-out. When too many such connections are open, a new
+connection closes the oldest, so that a client with many open connections does not block others.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ Peer = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Seconds and numbers, of one process."""
+    """Limits of one process: seconds, and numbers of connections."""
 
-    head: float = 10.0  # until the headers of a request are complete, from the connection's start or the last answer
-    answer: float = 60.0  # from there until the answer is written, the request's body included
-    waiting: int = 32  # connections without a complete head at the same time
-    requests: int = 64  # at the same time, connections included; more are answered 503
+    head: float = 10.0  # from the connection's start or its last response until a request's headers are complete
+    answer: float = 60.0  # from complete headers until the response is written, the request's body included
+    waiting: int = 32  # simultaneous connections without complete headers
+    requests: int = 64  # simultaneous requests and connections; uvicorn answers more with 503
 
 
 class Connections:
-    """The connections of one server by their peers, each with the moment at which it is closed."""
+    """The connections of one server by peer, each with the timer that closes it."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._open: dict[Peer, asyncio.Transport] = {}
         self._timers: dict[Peer, asyncio.TimerHandle] = {}
-        self._waiting: dict[Peer, None] = {}  # without a complete head; the one that has waited longest first
+        self._waiting: dict[Peer, None] = {}  # without complete headers; oldest first
 
     def opened(self, transport: asyncio.Transport) -> None:
         if (peer := _peer(transport.get_extra_info("peername"))) is None:
@@ -47,7 +47,7 @@ class Connections:
             self._forget(peer)
 
     def guarding(self, app: ASGIApp) -> ASGIApp:
-        """The application, each of its requests within its time."""
+        """The application; the connection of a request that exceeds `answer` is closed."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             peer = _peer(scope.get("client"))
@@ -65,12 +65,14 @@ class Connections:
         return guarded
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """What uvicorn is to speak with each connection."""
+        """The protocol class for uvicorn."""
         opened, closed = self.opened, self.closed
 
         class Limited(H11Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                super().connection_made(cast(asyncio.Transport, transport))  # narrower there than asyncio's own
+                super().connection_made(
+                    cast(asyncio.Transport, transport)
+                )  # H11Protocol's parameter is narrower than asyncio's
                 opened(self.transport)
 
             def connection_lost(self, exc: Exception | None) -> None:
@@ -101,5 +103,5 @@ class Connections:
 
 
 def _peer(address: Any) -> Peer | None:
-    """The peer's host and port; None where there is no such thing."""
+    """The peer's host and port; None for an address without them."""
     return (str(address[0]), int(address[1])) if isinstance(address, list | tuple) and len(address) > 1 else None

@@ -1,6 +1,6 @@
-"""Is the store readable, does Redis answer, is beat alive, is the configuration usable? Each with a word for people.
+"""The checks of /healthz: the store is readable, Redis answers, beat is alive, the configuration is valid.
 
-The page needs no token: it says which part is ill and no more; why stands in the log.
+The page needs no token: it names the part that fails, and only the log gives the reason.
 """
 
 from dataclasses import dataclass
@@ -17,71 +17,71 @@ from worker.config.settings import SecretError, Settings
 from worker.logs import Log
 from worker.store import StoreError
 from worker.store.measures import heartbeats
-from worker.web.door import Configuration, OpenStore
+from worker.text import counted
+from worker.web.current import Configuration, OpenStore
 
 log = Log(__name__)
 
-PATIENCE_SECONDS = 3.0
+REDIS_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    well: bool
-    word: str
+class HealthCheck:
+    healthy: bool
+    detail: str
     age_seconds: float | None = None
 
     def document(self) -> dict[str, Any]:
         age = {} if self.age_seconds is None else {"age_seconds": round(self.age_seconds, 3)}
-        return {"status": "ok" if self.well else "ill", "detail": self.word, **age}
+        return {"status": "ok" if self.healthy else "ill", "detail": self.detail, **age}
 
 
-def health(store: OpenStore, configuration: Configuration, now: datetime) -> dict[str, Check]:
-    """Each part by its name."""
+def health(store: OpenStore, configuration: Configuration, now: datetime) -> dict[str, HealthCheck]:
+    """The check of each part, by the part's name."""
     settings = configuration.settings
     try:
         with store() as opened, opened.read() as connection:
             beat = beat_check(heartbeats(connection).get("beat"), 3 * settings.timing.reconcile, now)
-        readable = Check(True, "readable")
+        readable = HealthCheck(True, "readable")
     except StoreError as error:
-        beat = Check(False, "unknown: the store would tell")
+        beat = HealthCheck(False, "unknown: its heartbeat is in the store")
         log.warning("store_unavailable", reason=str(error))
-        readable = Check(False, "cannot be read; the log says why")
-    redis = Check(True, "answers")
+        readable = HealthCheck(False, "cannot be read; the log says why")
+    redis = HealthCheck(True, "answers")
     if (why := redis_trouble(settings)) is not None:
         log.warning("redis_unavailable", reason=why)
-        redis = Check(False, "does not answer; the log says why")
-    usable = Check(True, "usable")
-    if configuration.mistakes:
-        count = "a mistake" if configuration.mistakes == 1 else f"{configuration.mistakes} mistakes"
-        said = f"the file has {count}; `registry-gc check` tells; nothing is deleted until it is mended"
-        usable = Check(False, said)
+        redis = HealthCheck(False, "does not answer; the log says why")
+    usable = HealthCheck(True, "usable")
+    if count := configuration.mistakes:
+        mistakes = f"the file has {counted(count, 'mistake')}, which `registry-gc check` lists"
+        usable = HealthCheck(False, f"{mistakes}; nothing is deleted until they are fixed")
     return {"store": readable, "redis": redis, "beat": beat, "configuration": usable}
 
 
-def beat_check(at: datetime | None, allowed: timedelta, now: datetime) -> Check:
-    """Ill after three intervals of reconcile without a sign of life."""
+def beat_check(at: datetime | None, allowed: timedelta, now: datetime) -> HealthCheck:
+    """Fails if beat has sent no heartbeat for `allowed`."""
     if at is None:
-        return Check(False, "never heard of")
+        return HealthCheck(False, "no heartbeat yet")
     seconds = (now - at).total_seconds()
-    word = f"last heard of {seconds:.0f} s ago"
+    detail = f"last heartbeat {seconds:.0f} s ago"
     if now - at > allowed:
-        return Check(False, f"{word}, expected within {allowed.total_seconds():g} s", seconds)
-    return Check(True, word, seconds)
+        return HealthCheck(False, f"{detail}, expected within {allowed.total_seconds():g} s", seconds)
+    return HealthCheck(True, detail, seconds)
 
 
 def redis_trouble(settings: Settings) -> str | None:
-    """Why Redis cannot be used, without any part of its URL; None: it answers one PING, which is never repeated."""
+    """Why Redis cannot be used, without any part of its URL; None: it answers a single PING."""
     try:
         client = Redis.from_url(
             redis_url(settings),
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
             retry=Retry(NoBackoff(), 0),
             client_name="registry-gc-web",
         )
         with client:
             client.ping()
-    except (ValueError, TypeError):  # their texts quote the URL
+    except (ValueError, TypeError):  # their messages quote the URL
         return "its URL cannot be used"
     except RedisError as error:
         return describe_redis_error(error)

@@ -1,7 +1,7 @@
-"""Every metric, defined once, read from the store at each scrape: right across restarts, crashes, workers and machines.
+"""Every metric, defined once and read from the store at each scrape, so that restarts and crashes lose nothing.
 
-Nothing is counted here. If the store cannot be read the scrape fails: old numbers are never served. docs/metrics.md
-explains each metric to those who read them.
+This module counts nothing itself. If the store cannot be read, the scrape fails: old numbers are never served.
+docs/metrics.md explains each metric.
 """
 
 import json
@@ -20,11 +20,11 @@ from worker.registries.errors import FailureCause
 from worker.runs.lifecycle import schedule_line
 from worker.runs.schedule import due
 from worker.store.measures import IMAGE_OUTCOMES, Measures, RegistryMeasures, measure
-from worker.web.door import OpenStore
+from worker.web.current import OpenStore
 
 PREFIX = "registry_gc_"
 
-# The closed sets of labels: each series of a configured registry is there, at 0, from the first scrape.
+# The closed sets of labels. A configured registry has every series from the first scrape, with the value 0.
 RUN_OUTCOMES = ("succeeded", "partial", "blocked", "failed", "aborted", "missed")
 TRIGGERS = ("schedule", "command", "task", "web")
 MODES = ("dry-run", "delete")
@@ -35,16 +35,16 @@ SKIP_CAUSES = (
 FAILURE_CAUSES: tuple[str, ...] = get_args(FailureCause)
 LIMITS = ("max_images", "max_share", "max_bytes", "vanished", "unusual")
 
-Series = Iterable[tuple[tuple[str, ...], float]]  # values of the labels after `registry`, value
+Series = Iterable[tuple[tuple[str, ...], float]]  # the values of the labels after `registry`, and the series' value
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Also read for registries that left the configuration: a counter never falls."""
+    """Read also for registries that were removed from the configuration: a counter never decreases."""
 
     name: str  # without the prefix and `_total`
     help: str
-    read: Callable[[RegistryMeasures], Series | float]  # a number: of a counter without labels
+    read: Callable[[RegistryMeasures], Series | float]  # a number where it has no labels
     labels: tuple[str, ...] = ()
 
 
@@ -54,24 +54,24 @@ class Gauge:
 
     name: str  # without the prefix
     help: str
-    read: Callable[["Configured"], Series | float]  # a number: of a gauge without labels
+    read: Callable[["ConfiguredRegistry"], Series | float]  # a number where it has no labels
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
-    """A configured registry, as gauges are read from it."""
+class ConfiguredRegistry:
+    """What the gauges of one configured registry are read from."""
 
     measures: RegistryMeasures
     settings: RegistrySettings
     now: datetime
 
     def last(self, name: str) -> Any:
-        """A field of the last finished run; 0: there is none."""
+        """A field of the last finished run; 0 without such a run."""
         return 0 if self.measures.finished is None else self.measures.finished[name]
 
     def plan(self, name: str) -> Any:
-        """A field of the newest plan; 0: there is none."""
+        """A field of the newest plan; 0 without a plan."""
         return 0 if self.measures.plan is None else self.measures.plan[name]
 
 
@@ -79,21 +79,17 @@ def _seconds(instant: datetime | None) -> float:
     return 0 if instant is None else instant.timestamp()
 
 
-def _tallied(measures: RegistryMeasures, name: str, closed: Iterable[str]) -> Series:
-    """A tally with one label; a label outside the closed set is shown rather than lost."""
-    found = measures.tallies.get(name, {})
-    return (((label,), found.get(label, 0)) for label in dict.fromkeys((*closed, *sorted(found))))
+def _by_cause(measures: RegistryMeasures, name: str, causes: Iterable[str]) -> Series:
+    """A tally by cause. A cause outside the closed set is shown too."""
+    tally = measures.tallies.get(name, {})
+    return (((cause,), tally.get(cause, 0)) for cause in dict.fromkeys((*causes, *sorted(tally))))
 
 
 def _requests(measures: RegistryMeasures) -> Series:
-    found = {"GET 200": 0.0, "DELETE 200": 0.0} | measures.tallies.get("api_requests", {})
-    for label, value in sorted(found.items()):
+    tally = {"GET 200": 0.0, "DELETE 200": 0.0} | measures.tallies.get("api_requests", {})
+    for label, value in sorted(tally.items()):
         method, _, code = label.partition(" ")
         yield (method, code), value
-
-
-def _runs(measures: RegistryMeasures) -> Series:
-    return ((kind, measures.runs.get(kind, 0)) for kind in product(RUN_OUTCOMES, TRIGGERS, MODES))
 
 
 def _images(counts: Mapping[Any, Any] | None) -> Series:
@@ -101,168 +97,207 @@ def _images(counts: Mapping[Any, Any] | None) -> Series:
 
 
 COUNTERS = (
-    Counter("runs", "Finished runs.", _runs, ("outcome", "trigger", "mode")),
     Counter(
-        "images", "Images that runs have dealt with, by what became of them.", lambda m: _images(m.images), ("outcome",)
+        "runs",
+        "Finished runs.",
+        lambda m: ((labels, m.runs.get(labels, 0)) for labels in product(RUN_OUTCOMES, TRIGGERS, MODES)),
+        ("outcome", "trigger", "mode"),
     ),
+    Counter("images", "Images that runs have handled, by outcome.", lambda m: _images(m.images), ("outcome",)),
     Counter(
         "reclaimed_bytes",
-        "Bytes of blobs that nothing references any more, counted once, after the deletion was confirmed.",
+        "Bytes of blobs that no image references after a confirmed deletion, each counted once.",
         lambda m: m.reclaimed_bytes,
     ),
-    Counter("skipped_images", "Planned images left alone.", lambda m: _tallied(m, "skipped", SKIP_CAUSES), ("cause",)),
     Counter(
-        "failed_images", "Planned images not deleted.", lambda m: _tallied(m, "failed", FAILURE_CAUSES), ("cause",)
+        "skipped_images",
+        "Planned images that a run skipped.",
+        lambda m: _by_cause(m, "skipped", SKIP_CAUSES),
+        ("cause",),
+    ),
+    Counter(
+        "failed_images",
+        "Planned images whose deletion failed.",
+        lambda m: _by_cause(m, "failed", FAILURE_CAUSES),
+        ("cause",),
     ),
     Counter(
         "foreign_deletions",
-        "Images that vanished between two scans and were not deleted by us.",
+        "Images that disappeared between two scans and that registry-gc did not delete.",
         lambda m: m.foreign_deletions,
     ),
-    Counter("verification_differences", "What the verification after a sweep found wrong.", lambda m: m.differences),
+    Counter(
+        "verification_differences", "Differences that the verification after a sweep found.", lambda m: m.differences
+    ),
     Counter(
         "raced_pushes",
-        "Tags that were pushed again while the image they named was deleted, and that name the new one.",
+        "Tags that were pushed again, to a new image, while the old image was deleted.",
         lambda m: sum(m.tallies.get("raced_pushes", {}).values()),
     ),
-    Counter("api_requests", "Requests sent for the registry, repeats included.", _requests, ("method", "code")),
+    Counter("api_requests", "Requests sent for the registry, retries included.", _requests, ("method", "code")),
     Counter(
         "rate_wait_seconds",
-        "Time spent waiting for the shared rate limit, summed over threads.",
+        "Seconds of waiting for the shared rate limit, summed over threads.",
         lambda m: sum(m.tallies.get("rate_wait_seconds", {}).values()),
     ),
 )
 
 
-def _duration(of: Configured) -> float:
-    """0 also for a run that failed before its scan: it never started."""
-    started: datetime | None = of.last("started_at") or None
-    return 0 if started is None else (of.last("finished_at") - started).total_seconds()
+def _duration(registry: ConfiguredRegistry) -> float:
+    """0 also for a run that failed before its scan: it has no start."""
+    started: datetime | None = registry.last("started_at") or None
+    return 0 if started is None else (registry.last("finished_at") - started).total_seconds()
 
 
-def _rules(of: Configured) -> Series:
-    found = json.loads(of.plan("rule_selected") or "{}")
-    configured = [rule.name for rule in of.settings.policy.rules if rule.kind == "delete"]
-    return (((name,), found.get(name, 0)) for name in dict.fromkeys((*configured, *found)))
+def _rules(registry: ConfiguredRegistry) -> Series:
+    selected = json.loads(registry.plan("rule_selected") or "{}")
+    configured = [rule.name for rule in registry.settings.policy.rules if rule.kind == "delete"]
+    return (((name,), selected.get(name, 0)) for name in dict.fromkeys((*configured, *selected)))
 
 
-def _next_run(of: Configured) -> float:
-    if of.settings.schedule is None:
+def _next_run(registry: ConfiguredRegistry) -> float:
+    if registry.settings.schedule is None:
         return 0
-    _, following = due(of.settings.schedule, of.settings.timezone, of.now, of.now)
+    _, following = due(registry.settings.schedule, registry.settings.timezone, registry.now, registry.now)
     return _seconds(following)
 
 
-def _last_due(of: Configured) -> float:
-    m, settings = of.measures, of.settings
-    if settings.schedule is None or m.cron_line_since is None or m.cron_line != schedule_line(settings):
-        return 0  # a line that beat has not seen yet was never due
-    last, _ = due(settings.schedule, settings.timezone, min(m.cron_line_since, of.now), of.now)
+def _last_due(registry: ConfiguredRegistry) -> float:
+    measures, settings = registry.measures, registry.settings
+    if settings.schedule is None or measures.cron_line_since is None or measures.cron_line != schedule_line(settings):
+        return 0  # beat has not read this schedule yet, so it was never due
+    last, _ = due(settings.schedule, settings.timezone, min(measures.cron_line_since, registry.now), registry.now)
     return _seconds(last)
 
 
-def _evidence_age(of: Configured) -> Series:
-    """0 until a source was first read: a run whose evidence fails says so itself."""
-    for source in of.settings.in_use:
-        as_of = of.measures.evidence.get(source.name, of.now)
-        yield (source.name,), max(0.0, (of.now - as_of).total_seconds())
+def _evidence_age(registry: ConfiguredRegistry) -> Series:
+    """0 until the first reading of a source: a run whose evidence fails reports that itself."""
+    for source in registry.settings.in_use:
+        as_of = registry.measures.evidence.get(source.name, registry.now)
+        yield (source.name,), max(0.0, (registry.now - as_of).total_seconds())
 
 
 GAUGES = (
     Gauge(
         "enabled_since_timestamp_seconds",
         "When beat first saw this registry in the configuration; 0: not yet.",
-        lambda of: _seconds(of.measures.enabled_since),
+        lambda registry: _seconds(registry.measures.enabled_since),
     ),
     Gauge(
         "last_run_start_timestamp_seconds",
         "Start of the last finished run; 0: never.",
-        # A run that failed before its scan never started: the instant it was opened stands for it.
-        lambda of: _seconds(of.last("started_at") or of.last("opened_at") or None),
+        # A run that failed before its scan has no start; the time at which it was opened replaces it.
+        lambda registry: _seconds(registry.last("started_at") or registry.last("opened_at") or None),
     ),
     Gauge(
         "last_success_timestamp_seconds",
         "End of the last run that succeeded in the registry's own mode; 0: never.",
-        lambda of: _seconds(of.measures.last_success),
+        lambda registry: _seconds(registry.measures.last_success),
     ),
     Gauge("last_run_duration_seconds", "From the start of the last finished run's scan to its end.", _duration),
     Gauge(
-        "last_run_candidates", "Images that the last finished run's plan would delete.", lambda of: of.last("planned")
+        "last_run_candidates",
+        "Images that the last finished run's plan would delete.",
+        lambda registry: registry.last("planned"),
     ),
     Gauge(
         "last_run_reclaimable_bytes",
         "Bytes that the last finished run's plan would free.",
-        lambda of: of.last("reclaimable_bytes"),
+        lambda registry: registry.last("reclaimable_bytes"),
     ),
-    Gauge("last_run_reclaimed_bytes", "Bytes the last finished run reclaimed.", lambda of: of.last("reclaimed_bytes")),
+    Gauge(
+        "last_run_reclaimed_bytes",
+        "Bytes the last finished run reclaimed.",
+        lambda registry: registry.last("reclaimed_bytes"),
+    ),
     Gauge(
         "last_run_images",
-        "Images of the last finished run, by what became of them.",
-        lambda of: _images(of.measures.finished),
+        "Images of the last finished run, by outcome.",
+        lambda registry: _images(registry.measures.finished),
         ("outcome",),
     ),
-    Gauge("registry_images", "Images in the readable repositories, by the newest plan.", lambda of: of.plan("images")),
     Gauge(
-        "registry_bytes", "Bytes of their blobs, each once, by the newest plan.", lambda of: of.plan("registry_bytes")
+        "registry_images",
+        "Images in the readable repositories, by the newest plan.",
+        lambda registry: registry.plan("images"),
     ),
-    Gauge("reclaimable_bytes", "Bytes that the newest plan would free.", lambda of: of.plan("reclaimable_bytes")),
+    Gauge(
+        "registry_bytes",
+        "Bytes of the blobs of these images, each counted once, by the newest plan.",
+        lambda registry: registry.plan("registry_bytes"),
+    ),
+    Gauge(
+        "reclaimable_bytes",
+        "Bytes that the newest plan would free.",
+        lambda registry: registry.plan("reclaimable_bytes"),
+    ),
     Gauge(
         "budget_missed_bytes",
-        "Bytes by which the newest plan misses its budgets.",
-        lambda of: of.plan("budget_missed_bytes"),
+        "Bytes by which the newest plan stays above its budgets.",
+        lambda registry: registry.plan("budget_missed_bytes"),
     ),
     Gauge(
         "emptied_repositories",
         "Repositories that the last finished run left without an image.",
-        lambda of: len(json.loads(of.last("emptied_repositories") or "[]")),
+        lambda registry: len(json.loads(registry.last("emptied_repositories") or "[]")),
     ),
     Gauge(
         "unreadable_repositories",
-        "Repositories the newest plan could not list.",
-        lambda of: len(json.loads(of.plan("unreadable") or "[]")),
+        "Repositories that the newest plan could not list.",
+        lambda registry: len(json.loads(registry.plan("unreadable") or "[]")),
     ),
     Gauge(
         "unreadable_images",
-        "Images whose manifests the newest plan could not read, and that are not set aside.",
-        lambda of: len(json.loads(of.plan("unreadable_images") or "[]")),
+        "Images whose manifests the newest plan could not read and that ignore_unreadable does not list.",
+        lambda registry: len(json.loads(registry.plan("unreadable_images") or "[]")),
     ),
-    Gauge("rule_selected_images", "Images each rule of the newest plan selects, before keeps.", _rules, ("rule",)),
-    Gauge("backlog_images", "Images that an unfinished run may still delete.", lambda of: of.measures.backlog),
-    Gauge("run_in_progress", "Whether a run is active.", lambda of: of.measures.active),
+    Gauge(
+        "rule_selected_images",
+        "Images that each rule of the newest plan selects, before keep rules apply.",
+        _rules,
+        ("rule",),
+    ),
+    Gauge(
+        "backlog_images", "Images that unfinished runs may still delete.", lambda registry: registry.measures.backlog
+    ),
+    Gauge("run_in_progress", "Whether a run is active.", lambda registry: registry.measures.active),
     Gauge(
         "blocked",
         "Whether a plan waits for approval because it exceeds this limit.",
-        lambda of: (((limit,), limit in of.measures.blocked_by) for limit in LIMITS),
+        lambda registry: (((limit,), limit in registry.measures.blocked_by) for limit in LIMITS),
         ("limit",),
     ),
-    Gauge("paused", "Whether nothing is deleted there until somebody resumes it.", lambda of: of.measures.paused),
-    Gauge("dry_run", "Whether the configuration says dry-run.", lambda of: of.settings.mode != "delete"),
-    Gauge("auth_ok", "Whether the last sign-in to the registry was accepted.", lambda of: of.measures.auth_ok),
+    Gauge("paused", "Whether deletions in the registry are paused.", lambda registry: registry.measures.paused),
+    Gauge("dry_run", "Whether the configuration says dry-run.", lambda registry: registry.settings.mode != "delete"),
+    Gauge("auth_ok", "Whether the registry accepted the last sign-in.", lambda registry: registry.measures.auth_ok),
     Gauge(
         "evidence_age_seconds",
-        "How old what a source last said is, by the source's own word; 0: not read yet.",
+        "Age of the last reading of a source, by the time that the source reports; 0: not read yet.",
         _evidence_age,
         ("source",),
     ),
     Gauge(
         "evidence_foreign_references",
-        "Images that a source named in the last scan and that are of no registry of the file.",
-        lambda of: (((one.name,), of.measures.foreign_references.get(one.name, 0)) for one in of.settings.in_use),
+        "Images that a source named in the last scan and that belong to no configured registry.",
+        lambda registry: (
+            ((source.name,), registry.measures.foreign_references.get(source.name, 0))
+            for source in registry.settings.in_use
+        ),
         ("source",),
     ),
     Gauge(
         "evidence_max_age_seconds",
-        "How old a source's word may be when it is read.",
-        lambda of: (((source.name,), source.max_age.total_seconds()) for source in of.settings.in_use),
+        "Maximum age of a reading when it is read.",
+        lambda registry: (((source.name,), source.max_age.total_seconds()) for source in registry.settings.in_use),
         ("source",),
     ),
-    Gauge("next_run_timestamp_seconds", "When the next scheduled run is due; 0: only by hand.", _next_run),
-    Gauge("last_due_timestamp_seconds", "When a scheduled run was last due; 0: never yet, or only by hand.", _last_due),
+    Gauge("next_run_timestamp_seconds", "When the next scheduled run is due; 0: no schedule.", _next_run),
+    Gauge("last_due_timestamp_seconds", "When a scheduled run was last due; 0: never yet, or no schedule.", _last_due),
 )
 
 
 class StoreCollector(Collector):
-    """Reads the store once a scrape. Raises StoreError out of `collect`."""
+    """Reads the store once per scrape. `collect` raises StoreError."""
 
     def __init__(
         self,
@@ -282,26 +317,29 @@ class StoreCollector(Collector):
 
 
 def families(measures: Measures, settings: Settings, now: datetime) -> Iterator[Metric]:
-    """All metrics of one reading."""
+    """All metrics of one reading of the store."""
     known = {name: measures.of(name) for name in settings.registries}
-    former = {name: found for name, found in measures.registries.items() if name not in known}
+    removed = {name: registry for name, registry in measures.registries.items() if name not in known}
     for counter in COUNTERS:
         family: Metric = CounterMetricFamily(PREFIX + counter.name, counter.help, labels=("registry", *counter.labels))
-        for name, found in (known | former).items():
-            _add(family, "_total", name, counter.labels, counter.read(found))
+        for name, registry in (known | removed).items():
+            _add(family, "_total", name, counter.labels, counter.read(registry))
         yield family
     for gauge in GAUGES:
         family = GaugeMetricFamily(PREFIX + gauge.name, gauge.help, labels=("registry", *gauge.labels))
-        for name, found in known.items():
-            _add(family, "", name, gauge.labels, gauge.read(Configured(found, settings.registries[name], now)))
+        for name, registry in known.items():
+            configured = ConfiguredRegistry(registry, settings.registries[name], now)
+            _add(family, "", name, gauge.labels, gauge.read(configured))
         yield family
     beat = measures.heartbeats.get("beat")
     yield GaugeMetricFamily(
         PREFIX + "beat_heartbeat_timestamp_seconds",
-        "When beat was last heard of; 0: never.",
+        "When beat last sent a heartbeat; 0: never.",
         value=0 if beat is None else beat.timestamp(),
     )
-    build = GaugeMetricFamily(PREFIX + "build_info", "1, with the version that answers.", labels=("version",))
+    build = GaugeMetricFamily(
+        PREFIX + "build_info", "1; the label is the version of this process.", labels=("version",)
+    )
     build.add_metric((__version__,), 1)
     yield build
 

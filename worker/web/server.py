@@ -1,4 +1,4 @@
-"""Binds the address of the configuration and serves the pages in this process until it is told to stop."""
+"""Binds the configured address and serves the pages in this process until a signal stops it."""
 
 import os
 import socket
@@ -9,9 +9,9 @@ import uvicorn
 from worker.config.settings import Settings
 from worker.web.app import build
 from worker.web.connections import ConnectionLimits, Connections
-from worker.web.door import ConfigurationDoor, StoreDoor
+from worker.web.current import CurrentConfiguration, StoreOpener
 
-STOP_SECONDS = 5  # for answers under way
+STOP_SECONDS = 5  # for responses in progress
 LIMITS = ConnectionLimits()
 
 
@@ -22,18 +22,17 @@ class ListenError(Exception):
 
 
 def serve(settings: Settings, limits: ConnectionLimits = LIMITS) -> None:
-    """Serve /metrics and /healthz until SIGTERM or SIGINT; prints one line with the address, the real port in it.
+    """Serve the pages until SIGTERM or SIGINT; print one line with the address and the bound port.
 
-    The configuration is read again when its file changes, its `web` aside. Everything is opened in the calling process.
-    Raises ListenError.
+    The configuration is read again when its file changes; a change of `web.listen` needs a restart. Raises ListenError.
     """
-    configuration = ConfigurationDoor(settings)
+    configuration = CurrentConfiguration(settings)
     connections = Connections(limits)
-    app = connections.guarding(build(StoreDoor(lambda: configuration().settings.store), configuration))
+    app = connections.guarding(build(StoreOpener(lambda: configuration().settings.store), configuration))
     with bind(*settings.web.listen) as listener:
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        sys.stderr.write(f"web: http://{address}/metrics\n")  # the one line for people
+        sys.stderr.write(f"web: http://{address}/metrics\n")
         sys.stderr.flush()
         config = uvicorn.Config(
             app,
@@ -57,6 +56,6 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        # A number below 0: a name that was not found.
+        # socket.gaierror has a negative number, which os.strerror does not know.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise ListenError(f"web.listen: {host}:{port} cannot be bound: {reason}") from error

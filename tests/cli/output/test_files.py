@@ -40,7 +40,11 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        pytest.param("no/such/file", "there is no folder {folder}/no/such; make it, or name another", id="no folder"),
+        pytest.param(
+            "no/such/file",
+            "the folder {folder}/no/such does not exist; create it, or name another file",
+            id="no folder",
+        ),
         pytest.param(".", "this is a folder; name a file in it", id="a folder"),
         pytest.param("link-to-folder", "this is a folder; name a file in it", id="a link to a folder"),
         pytest.param("registry-gc.yaml/x", "Not a directory; name another file", id="a file as a folder"),

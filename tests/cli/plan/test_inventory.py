@@ -67,8 +67,8 @@ def test_all_forms_tell_the_same(saved, gc):
         "images": 3, "keep": 1, "delete": 2, "selected_bytes": 2006, "reclaimable_bytes": 6, "registry_bytes": 1009,
     }  # fmt: skip
     assert table.out.splitlines()[-2:] == [
-        "2 images of 3 go, 1 stays.",
-        "That frees 6 B of 1009 B (1.9 KiB counting layers that others share).",
+        "This plan deletes 2 of 3 images and keeps 1.",
+        "It frees 6 B of 1009 B (1.9 KiB if shared layers count for every image).",
     ]
 
 
@@ -76,7 +76,7 @@ def test_an_empty_inventory(saved, gc):
     saved()
     assert gc(*WORDS, "--format", "json").json["decisions"] == []
     assert gc(*WORDS, "--format", "ndjson").lines[0]["totals"]["images"] == 0
-    assert "Nothing goes" in gc(*WORDS).out
+    assert "This plan deletes nothing" in gc(*WORDS).out
 
 
 def test_an_incomplete_inventory_warns(saved, gc):
@@ -86,7 +86,7 @@ def test_an_incomplete_inventory_warns(saved, gc):
     assert (done.code, done.json["complete"], done.json["unreadable"]) == (0, False, unreadable)
     assert done.err.splitlines() == [
         "warning: The plan is incomplete: 1 repository could not be read.",
-        "warning:   shop/web is kept whole: it is locked \\x1b[31m",
+        "warning:   All images of shop/web are kept: it is locked \\x1b[31m",
     ]
     assert "\x1b" not in gc(*WORDS).out
 

@@ -40,7 +40,7 @@ def test_the_plan_as_a_table(mixed, make_harness, gc):
     assert done.out.splitlines()[0] == "production: policy nightly, as of 2100-01-01T00:00:00Z"
     assert "REPOSITORY  DIGEST               TAGS" in done.out
     assert "every tag matches pr-*" in done.out
-    assert "6 images of 7 go, 1 stays." in done.out
+    assert "This plan deletes 6 of 7 images and keeps 1." in done.out
     assert "kept by rule releases" in done.out
     assert "\x1b" not in done.out
 
@@ -73,7 +73,7 @@ def test_an_incomplete_plan_warns(mixed, make_harness, gc):
     assert [one["repository"] for one in done.json["unreadable"]] == ["shop/web"]
     assert "incomplete: 1 repository could not be read" in done.err
     table = gc("plan", "production").out
-    assert "shop/web is kept whole" in table
+    assert "All images of shop/web are kept" in table
 
 
 def test_push_times_that_cannot_be_true_are_a_warning(simulator, make_harness, gc):

@@ -153,6 +153,6 @@ def test_garbage_in_a_queue_ends_a_worker_and_its_supervisor_starts_it_again(tmp
             for queue in ("gc.control", "gc.scan", "gc.delete"):
                 redis.lpush(f"registry-gc:{queue}", "not json")
             for name in ("control", "scan", "delete"):
-                worker.says(f"worker {name} ended with exit code 1; it is started again in 1 s")
+                worker.says(f"worker {name} ended with exit code 1; it is restarted in 1 s")
             until(lambda: worker.log().count(" ready.") == 6, what="three nodes again")
             assert [redis.llen(f"registry-gc:{queue}") for queue in ("gc.control", "gc.scan", "gc.delete")] == [0, 0, 0]

@@ -10,7 +10,7 @@ import pytest
 from tests.registries.http.network.conftest import Opener
 from tests.registries.http.network.servers import ForwardProxy
 from tests.support.oci.fake import BasicAuth, FakeRegistry, TokenAuth
-from worker.cli.check import remarks
+from worker.cli.check import risks
 from worker.config.addresses import is_private
 from worker.config.settings import Credentials, Network, Secret, load
 from worker.registries.errors import BadResponseError, RegistryError, SignInError, UnavailableError
@@ -170,6 +170,6 @@ def test_the_key_is_warned_of(file: Path, host: str) -> None:
     file.write_text(FILE.replace("URL", f"http://{host}"))
     settings = load(file, environ={})
     assert settings.registries["r"].insecure_http
-    ((path, sentence),) = [one for one in remarks(settings) if "insecure_http" in one[0]]
+    ((path, sentence),) = [one for one in risks(settings) if "insecure_http" in one[0]]
     assert path == "registries.r.insecure_http"
     assert "passwords" in sentence

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Result
-from worker.cli.moved import moved
+from worker.cli.kind_changes import kind_changes
 from worker.config.settings import load
 from worker.runs.lifecycle import open_run
 from worker.store import open_store
@@ -21,10 +21,10 @@ CONTAINER = "kind: yandex-container-registry, id: crp1, credentials: {metadata: 
 CLOUD = CONTAINER.replace("container", "cloud")
 OTHER_ID = CLOUD.replace("crp1", "crp2")
 HUB = 'kind: oci, url: "http://127.0.0.1:9", credentials: {anonymous: true}'
-SINCE = "was yandex-container-registry until 2026-11-23 03:00Z"
-SAME = f"{SINCE}; its holds, pauses, memory and history go on (same id)"
-BY_NAME = "its holds, pauses and history go on by the name, but what scans remember of its images does not follow"
-RENAMED = "its id was yandex-container-registry under the name production until 2026-11-23 03:00Z; its holds"
+SINCE = "its kind was yandex-container-registry until 2026-11-23 03:00Z"
+SAME = f"{SINCE}; its holds, pauses, runs and scan history still apply (same id)"
+BY_NAME = "its holds, pauses and runs still apply, but its scan history starts again, because the id differs"
+RENAMED = "its id belonged to production of the kind yandex-container-registry until 2026-11-23 03:00Z; holds"
 
 
 def configured(folder: Path, name: str, registry: str, store: str = "sqlite:///gc.db") -> Path:
@@ -57,7 +57,7 @@ def ran(path: Path, at: datetime = AT) -> None:
 )
 def test_what_goes_on(tmp_path: Path, name: str, registry: str, words: str) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
-    said = moved(load(configured(tmp_path, name, registry)))
+    said = kind_changes(load(configured(tmp_path, name, registry)))
     assert list(said) == ([name] if words else [])
     assert said.get(name, "").startswith(words)
 
@@ -75,11 +75,11 @@ def test_check_says_it_beside_mistakes(gc: Command, tmp_path: Path) -> None:
 def test_it_is_old_news_once_a_run_of_the_new_kind_was_opened(tmp_path: Path) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
     path = configured(tmp_path, "production", CLOUD)
-    assert list(moved(load(path))) == ["production"]
+    assert list(kind_changes(load(path))) == ["production"]
     ran(path, AT.replace(day=24))
-    assert moved(load(path)) == {}
-    back = moved(load(configured(tmp_path, "production", CONTAINER)))
-    assert back["production"].startswith("was yandex-cloud-registry until 2026-11-24")
+    assert kind_changes(load(path)) == {}
+    back = kind_changes(load(configured(tmp_path, "production", CONTAINER)))
+    assert back["production"].startswith("its kind was yandex-cloud-registry until 2026-11-24")
 
 
 def test_online_says_it_too(gc: Command, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_store_on_a_server_is_not_waited_for(gc: Command, tmp_path: Path) -> N
 
 
 def test_a_server_that_cannot_be_reached_tells_nothing(tmp_path: Path) -> None:
-    assert moved(load(configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d"))) == {}
+    assert kind_changes(load(configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d"))) == {}
 
 
 def test_where_there_is_no_store_none_is_made_nor_anything_loaded_to_read_one(tmp_path: Path) -> None:

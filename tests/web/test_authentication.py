@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.config.settings import Secret, Web
-from worker.web.lock import ASKED_FOR, OFF, UNREADABLE, WRONG, RefusedError, let_in
+from worker.web.authentication import OFF, REQUIRED, UNREADABLE, WRONG, RefusedError, authenticate
 
 TOKEN = "correct-horse-battery-stäple"
 
@@ -23,17 +23,17 @@ def as_sent(text: str) -> str:
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER  {} "], ids=["usual", "lower", "more blanks"])
 def test_the_token_lets_in(web: Web, header: str) -> None:
-    let_in(web, [as_sent(header.format(TOKEN))])
+    authenticate(web, [as_sent(header.format(TOKEN))])
 
 
 @pytest.mark.parametrize(
     ("headers", "line", "challenge"),
     [
-        pytest.param([], ASKED_FOR, 'Bearer realm="registry-gc"', id="no header"),
-        pytest.param([f"Bearer {TOKEN}"] * 2, ASKED_FOR, 'Bearer realm="registry-gc"', id="two headers"),
-        pytest.param([TOKEN], ASKED_FOR, 'Bearer realm="registry-gc"', id="no scheme"),
-        pytest.param([f"Basic {TOKEN}"], ASKED_FOR, 'Bearer realm="registry-gc"', id="another scheme"),
-        pytest.param(["Bearer "], ASKED_FOR, 'Bearer realm="registry-gc"', id="nothing after it"),
+        pytest.param([], REQUIRED, 'Bearer realm="registry-gc"', id="no header"),
+        pytest.param([f"Bearer {TOKEN}"] * 2, REQUIRED, 'Bearer realm="registry-gc"', id="two headers"),
+        pytest.param([TOKEN], REQUIRED, 'Bearer realm="registry-gc"', id="no scheme"),
+        pytest.param([f"Basic {TOKEN}"], REQUIRED, 'Bearer realm="registry-gc"', id="another scheme"),
+        pytest.param(["Bearer "], REQUIRED, 'Bearer realm="registry-gc"', id="nothing after it"),
         pytest.param(["Bearer  "], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="a blank"),
         pytest.param([f"Bearer {TOKEN[:-1]}"], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="less"),
         pytest.param([f"Bearer {TOKEN}x"], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="more"),
@@ -41,27 +41,27 @@ def test_the_token_lets_in(web: Web, header: str) -> None:
 )
 def test_what_is_not_the_token_is_asked_again(web: Web, headers: list[str], line: str, challenge: str) -> None:
     with pytest.raises(RefusedError) as refused:
-        let_in(web, [as_sent(header) for header in headers])
+        authenticate(web, [as_sent(header) for header in headers])
     assert (refused.value.status, refused.value.message) == (401, line)
     assert refused.value.headers == {"WWW-Authenticate": challenge}
 
 
 def test_without_a_token_in_the_file_nobody_is_let_in() -> None:
     with pytest.raises(RefusedError) as refused:
-        let_in(Web(), [f"Bearer {TOKEN}"])
+        authenticate(Web(), [f"Bearer {TOKEN}"])
     assert (refused.value.status, refused.value.message, refused.value.headers) == (403, OFF, {})
 
 
 def test_a_token_that_cannot_be_read_lets_nobody_in_and_names_no_file(web: Web, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
     with pytest.raises(RefusedError) as refused:
-        let_in(web, [as_sent(f"Bearer {TOKEN}")])
+        authenticate(web, [as_sent(f"Bearer {TOKEN}")])
     assert (refused.value.status, refused.value.message) == (403, UNREADABLE)
     assert str(tmp_path) not in refused.value.message
 
 
 def test_a_token_that_is_changed_counts_at_once(web: Web, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another")
-    with pytest.raises(RefusedError, match="is not the token"):
-        let_in(web, [as_sent(f"Bearer {TOKEN}")])
-    let_in(web, ["Bearer another"])
+    with pytest.raises(RefusedError, match="is not that of"):
+        authenticate(web, [as_sent(f"Bearer {TOKEN}")])
+    authenticate(web, ["Bearer another"])

@@ -1,7 +1,7 @@
-"""Who may change anything here: who knows the token that `web.token` names. Without one, nobody.
+"""Authentication of the trigger API: a request must carry the token of `web.token`. Without a token the API is off.
 
-The token is read anew for each request, so that it can be rotated, and compared in constant time. It is taken from the
-header Authorization alone: an address ends up in logs and histories, and a cookie would be sent for whoever asks.
+The token is read again for each request, so that it can be rotated, and compared in constant time. Only the header
+Authorization carries it: logs and browser histories record addresses, and browsers send cookies for any site.
 """
 
 import hmac
@@ -12,14 +12,14 @@ from worker.logs import Log
 
 log = Log(__name__)
 
-OFF = "nothing can be started or changed here: set `web: {token: {file: PATH}}` in the configuration file"
-UNREADABLE = "nothing can be started or changed here: the token that `web.token` names cannot be read; the log says why"
-ASKED_FOR = "this needs the token of `web.token`: send the header Authorization: Bearer …"
-WRONG = "this is not the token of `web.token`"
+OFF = "the API is off because no token is configured; set `web: {token: {file: PATH}}` in the configuration file"
+UNREADABLE = "the API is off because the token of `web.token` cannot be read; the log says why"
+REQUIRED = "this address requires the token of `web.token`; send the header Authorization: Bearer …"
+WRONG = "the token is not that of `web.token`"
 
 
 class RefusedError(Exception):
-    """A request that changes nothing: its answer's status, one line, and headers."""
+    """A request is refused and changes nothing: the response's status, error message and headers."""
 
     def __init__(
         self, status: int, message: str, headers: dict[str, str] | None = None, run: str | None = None
@@ -28,7 +28,7 @@ class RefusedError(Exception):
         self.status, self.message, self.headers, self.run = status, message, headers or {}, run
 
 
-def let_in(web: Web, authorizations: Sequence[str]) -> None:
+def authenticate(web: Web, authorizations: Sequence[str]) -> None:
     """Raises RefusedError unless the one header Authorization carries the token."""
     if web.token is None:
         raise RefusedError(403, OFF)
@@ -39,7 +39,7 @@ def let_in(web: Web, authorizations: Sequence[str]) -> None:
         raise RefusedError(403, UNREADABLE) from None
     kind, _, given = authorizations[0].partition(" ") if len(authorizations) == 1 else ("", "", "")
     if kind.lower() != "bearer" or not given:
-        raise RefusedError(401, ASKED_FOR, {"WWW-Authenticate": 'Bearer realm="registry-gc"'})
-    # Headers are bytes that come decoded as Latin-1: back to bytes, whatever was sent.
+        raise RefusedError(401, REQUIRED, {"WWW-Authenticate": 'Bearer realm="registry-gc"'})
+    # Starlette decodes headers as Latin-1; encoding them again restores the bytes that were sent.
     if not hmac.compare_digest(given.strip(" ").encode("latin-1"), expected):
         raise RefusedError(401, WRONG, {"WWW-Authenticate": 'Bearer realm="registry-gc", error="invalid_token"'})

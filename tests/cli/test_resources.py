@@ -17,9 +17,9 @@ POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_
         (["plan", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
         (["inventory", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
         (["sweep", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml; known: none"),
-        (["show", "nothing"], "no run has the id 'nothing'; there is no store yet"),
-        (["approve", "nothing"], "no run has the id 'nothing'; there is no store yet"),
-        (["abort", "nothing"], "no run has the id 'nothing'; there is no store yet"),
+        (["show", "nothing"], "no run has the id 'nothing'; the store does not exist yet"),
+        (["approve", "nothing"], "no run has the id 'nothing'; the store does not exist yet"),
+        (["abort", "nothing"], "no run has the id 'nothing'; the store does not exist yet"),
         (["runs", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml or its store; known: none"),
         (["audit", "nowhere"], "there is no registry 'nowhere' in {folder}/registry-gc.yaml or its store; known: none"),
     ],
@@ -68,4 +68,4 @@ def test_redis_away_is_a_warning(mixed, make_harness, gc):
     assert done.code == 0
     assert done.json["totals"]["images"] == 7
     assert done.err.count("warning: ") == 1
-    assert "this command keeps to the rate by itself" in done.err
+    assert "this command limits its own rate instead" in done.err
