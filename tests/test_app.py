@@ -139,7 +139,7 @@ def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(sand
     )
     assert called.returncode == 2
     assert len(called.stderr.splitlines()) == 1
-    assert "there is no such file" in called.stderr
+    assert "the file does not exist" in called.stderr
 
 
 def test_another_programs_django_settings_are_left_alone(sandbox):

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = timedelta(days=1)
-SECRET = "a secret must be there and readable before anything starts"
+SECRET = "every secret must exist and be readable at the start"
 RUN_KEYS = [
     "id", "registry", "trigger", "task_id", "mode", "state", "outcome", "scheduled_for", "started_at", "finished_at",
     "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",

@@ -20,7 +20,7 @@ POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_
 def test_without_a_configuration(gc, words):
     done = gc(*words)
     assert (done.code, done.out) == (2, "")
-    message = "there is no such file; name one with --config or REGISTRY_GC_CONFIG"
+    message = "the file does not exist; name one with --config or REGISTRY_GC_CONFIG"
     assert done.err == f"registry-gc.yaml: {message}\n"
 
 

@@ -15,7 +15,7 @@ def test_a_mistake_in_the_configuration_is_one_line(sandbox, command):
     sandbox.write(redis="ftp://nowhere")
     ended = sandbox.run(*OURS, command)
     assert ended.returncode == 2
-    assert "redis: expected a URL of Redis" in ended.stderr
+    assert "redis: expected a Redis URL" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not sandbox.state.exists()
 

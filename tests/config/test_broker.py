@@ -41,17 +41,17 @@ def caused(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (exceptions.AuthenticationError("invalid hunter2"), "it refuses the user or the password"),
-        (exceptions.NoPermissionError("hunter2"), "its user lacks a permission"),
+        (exceptions.AuthenticationError("invalid hunter2"), "Redis refuses the user or the password"),
+        (exceptions.NoPermissionError("hunter2"), "the user of Redis lacks a permission"),
         (exceptions.TimeoutError("Timeout connecting to hunter2"), "no answer in time"),
-        (socket.gaierror(-2, "hunter2"), "the name of its host cannot be resolved"),
+        (socket.gaierror(-2, "hunter2"), "the host name of Redis cannot be resolved"),
         (exceptions.ResponseError("OOM command not allowed\nhunter2"), "OOM command not allowed"),
         (exceptions.ResponseError(""), "an empty error"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "hunter2"), "Connection refused"),
         (exceptions.ConnectionError("Error connecting to hunter2"), "the connection failed"),
         (caused(exceptions.ConnectionError("hunter2"), OSError(errno.EHOSTUNREACH, "hunter2")), "No route to host"),
         (caused(exceptions.ConnectionError("hunter2"), socket.gaierror(-2, "x")),
-         "the name of its host cannot be resolved"),
+         "the host name of Redis cannot be resolved"),
     ],
 )  # fmt: skip
 def test_why_redis_did_not_do_it(error: Exception, words: str) -> None:

@@ -25,7 +25,7 @@ def test_a_kind_that_lists_no_untagged_images_is_not_asked_for_them():
     mistakes = found(KINDS["oci"], RULES)
     assert [at for at, _, _ in mistakes] == paths
     assert {got for _, got, _ in mistakes} == {
-        "is never answered in registries.hub: kind oci does not list images without tags"
+        "is always unknown in registries.hub: kind oci does not list untagged images"
     }
 
 

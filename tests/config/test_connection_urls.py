@@ -27,25 +27,25 @@ def test_a_url_of_redis(url: str) -> None:
     [
         ("http://cache", "its scheme is not redis, rediss or unix"),
         ("cache:6379", "its scheme is not redis, rediss or unix"),
-        ("redis://", "its host or its port cannot be one"),
-        ("redis://cache:0", "its host or its port cannot be one"),
-        ("redis://cache:65536", "its host or its port cannot be one"),
-        ("redis://:hunter2/word@cache", "its host or its port cannot be one"),
+        ("redis://", "its host or port is invalid"),
+        ("redis://cache:0", "its host or port is invalid"),
+        ("redis://cache:65536", "its host or port is invalid"),
+        ("redis://:hunter2/word@cache", "its host or port is invalid"),
         ("redis://cache/first", "its path is not the number of a database"),
         ("redis://cache/12345", "its path is not the number of a database"),
-        ("redis://cache?tiemout=3", "what follows its ? has an option that is not known"),
-        ("redis://cache?db", "what follows its ? cannot be read"),
-        ("redis://cache?db=first", "its option db has a value that cannot be read"),
-        ("redis://:hunter 2@cache", "there is a space, a # or a \\ in it"),
-        ("redis://:hunter#2@cache", "there is a space, a # or a \\ in it"),
-        ("redis://:hunter%2@cache", "there is a % in it that begins no code"),
+        ("redis://cache?tiemout=3", "the part after ? has an unknown option"),
+        ("redis://cache?db", "the part after ? cannot be read"),
+        ("redis://cache?db=first", "its option db has an invalid value"),
+        ("redis://:hunter 2@cache", "it contains a space, a # or a \\"),
+        ("redis://:hunter#2@cache", "it contains a space, a # or a \\"),
+        ("redis://:hunter%2@cache", "it contains a % that starts no code"),
         ("redis://[::1", "it cannot be read"),
         ("unix://run/redis.sock", "the socket's absolute path does not follow unix://"),
         ("unix:///", "the socket's absolute path does not follow unix://"),
     ],
 )
 def test_what_is_wrong_with_a_url_of_redis(url: str, flaw: str) -> None:
-    assert redis_flaw(url) == f"expected a URL of Redis: {flaw}"
+    assert redis_flaw(url) == f"expected a Redis URL: {flaw}"
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,15 @@ def test_a_url_of_a_store(url: str) -> None:
         ("sqlite://", "expected the path of a file after sqlite://"),
         ("sqlite:////var/lib/", "expected the path of a file after sqlite://"),
         ("sqlite:////var/lib/gc.db?mode=ro", "expected the path of a file after sqlite://"),
-        ("mysql://db/gc", "expected a store's URL: its scheme is not sqlite or postgresql+psycopg"),
-        ("postgresql://db/gc", "expected a store's URL: its scheme is not sqlite or postgresql+psycopg"),
-        ("postgresql+psycopg://gc:hunter@2@db/gc", "expected a store's URL: there is more than one @ in it"),
-        ("postgresql+psycopg://db:port/gc", "expected a store's URL: its host or its port cannot be one"),
-        ("postgresql+psycopg:///gc", "expected a store's URL: its host or its port cannot be one"),
-        ("postgresql+psycopg://db", "expected a store's URL: its path is not the name of a database"),
-        ("postgresql+psycopg://db/a/b", "expected a store's URL: its path is not the name of a database"),
-        ("postgresql+psycopg://db/gc?sslmod=x", "expected a store's URL: "
-         "what follows its ? has an option that is not known"),
+        ("mysql://db/gc", "expected a store URL: its scheme is not sqlite or postgresql+psycopg"),
+        ("postgresql://db/gc", "expected a store URL: its scheme is not sqlite or postgresql+psycopg"),
+        ("postgresql+psycopg://gc:hunter@2@db/gc", "expected a store URL: it contains more than one @"),
+        ("postgresql+psycopg://db:port/gc", "expected a store URL: its host or port is invalid"),
+        ("postgresql+psycopg:///gc", "expected a store URL: its host or port is invalid"),
+        ("postgresql+psycopg://db", "expected a store URL: its path is not the name of a database"),
+        ("postgresql+psycopg://db/a/b", "expected a store URL: its path is not the name of a database"),
+        ("postgresql+psycopg://db/gc?sslmod=x", "expected a store URL: "
+         "the part after ? has an unknown option"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_url_of_a_store(url: str, flaw: str) -> None:

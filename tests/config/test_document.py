@@ -96,9 +96,9 @@ def test_the_outcomes_that_are_told(written: object, outcomes: set[str]) -> None
     [
         ([], "expected always or a list of outcomes, got an empty list; write always, or a list of "),
         ("failed", "expected always or a list of outcomes, got 'failed'; write always, or a list of "),
-        (["fialed"], "expected outcomes of runs, got 'fialed'; did you mean failed?"),
-        (["always"], "expected outcomes of runs, got 'always'; "),
-        ([True], "expected outcomes of runs, got true; write always, or a list of succeeded, partial"),
+        (["fialed"], "expected an outcome of a run, got 'fialed'; did you mean failed?"),
+        (["always"], "expected an outcome of a run, got 'always'; "),
+        ([True], "expected an outcome of a run, got true; write always, or a list of succeeded, partial"),
     ],
 )
 def test_what_are_no_outcomes(written: object, message: str) -> None:
@@ -131,7 +131,7 @@ def test_the_url_of_redis_is_in_the_file_or_in_a_secret() -> None:
 
 
 def test_a_secret_that_is_no_url_of_redis_is_refused_when_it_is_read() -> None:
-    with pytest.raises(SecretError, match="cannot be used: expected a URL of Redis") as raised:
+    with pytest.raises(SecretError, match="cannot be used: expected a Redis URL") as raised:
         settings(redis=secret("http://hunter2@cache")).redis_url()
     assert "hunter2" not in str(raised.value)
 

@@ -21,7 +21,7 @@ INVENTORY = (
 )
 HEAD = b'{"registry":"crp","listed_at":"2026-11-23T03:00:00Z","unreadable":[]}\n'
 MARK = b"\xef\xbb\xbf"
-NOBODY = "it is a named pipe, and nobody writes to it"
+NOBODY = "it is a named pipe without a writer"
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_one_registry_has_one_entry(tmp_path: Path, one: dict[str, Any], two: di
     with pytest.raises(ConfigError) as raised:
         registries(tmp_path, one, two)
     assert raised.value.lines == (
-        f"{tmp_path / 'registry-gc.yaml'}: registries.b: is the same registry as registries.a: images of both are"
+        f"{tmp_path / 'registry-gc.yaml'}: registries.b: is the same registry as registries.a: both have images at"
         f" {address}/…; keep one of the two",
     )
 
@@ -115,4 +115,4 @@ def test_a_part_of_a_registry_is_no_registry_beside_it(tmp_path: Path, one: str,
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
     (line,) = raised.value.lines
-    assert line.startswith(f"{file}: registries.other: is the same registry as registries.one: images of both are")
+    assert line.startswith(f"{file}: registries.other: is the same registry as registries.one: both have images at")

@@ -46,14 +46,14 @@ def test_each_way_to_sign_in(tree: dict[str, Any], given: tuple[str, ...]) -> No
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
-        ({}, f"r: expected one way to sign in, got none; {KEEP_ONE}"),
-        ({"repositories": ["a"]}, f"r: expected one way to sign in, got none; {KEEP_ONE}"),
-        ({"metadata": True, "anonymous": True}, "r: expected one way to sign in, got metadata and anonymous; "),
-        ({"username": "u"}, "r: expected username and password, got username alone; write password beside it"),
-        ({"password": SECRET}, "r: expected username and password, got password alone; write username beside it"),
+        ({}, f"r: expected one sign-in method, got none; {KEEP_ONE}"),
+        ({"repositories": ["a"]}, f"r: expected one sign-in method, got none; {KEEP_ONE}"),
+        ({"metadata": True, "anonymous": True}, "r: expected one sign-in method, got metadata and anonymous; "),
+        ({"username": "u"}, "r: expected username and password, got only username; add password"),
+        ({"password": SECRET}, "r: expected username and password, got only password; add username"),
         ({"username": "u", "password": SECRET, "helper": "x"},
-         "r: expected one way to sign in, got username, password and helper; "),
-        ({"metadata": False}, "r.metadata: expected true, got false; leave the key out to say no"),
+         "r: expected one sign-in method, got username, password and helper; "),
+        ({"metadata": False}, "r.metadata: expected true, got false; remove the key to turn it off"),
     ],
 )  # fmt: skip
 def test_what_is_not_one_way_to_sign_in(tree: dict[str, Any], line: str) -> None:
@@ -105,7 +105,7 @@ def test_what_a_source_must_not_say(tree: dict[str, Any], line: str) -> None:
     [
         ({}, "r: expected one of command and url, got neither; keep one"),
         ({"command": ["x"], "url": "https://a.example"}, "r: expected one of command and url, got both; keep one"),
-        ({"command": ["x"], "token": SECRET}, "r: token goes with url, and here is a command; leave it out"),
+        ({"command": ["x"], "token": SECRET}, "r: token belongs to url, but here is a command; remove it"),
     ],
 )
 def test_after_a_run_comes_one_thing(tree: dict[str, Any], line: str) -> None:

@@ -175,7 +175,7 @@ def test_one_registry_has_one_name_however_its_endpoint_is_written(folder, one, 
         return
     with pytest.raises(ConfigError) as raised:
         loaded(folder, TWO.format(one=at(one), two=at(two)))
-    what = "registries.two: is the same registry as registries.one: kind, endpoint and id; keep one of the two"
+    what = "registries.two: is the same registry as registries.one: the same kind, endpoint and id; keep one of the two"
     assert raised.value.lines == (f"{folder / 'registry-gc.yaml'}: {what}",)
 
 
@@ -378,12 +378,12 @@ def test_the_environment_makes_the_mode_more_careful_and_never_less(folder, writ
     [
         pytest.param(
             {"REGISTRY_GC_MODE": "dryrun"},
-            "REGISTRY_GC_MODE: expected dry-run, got 'dryrun'; unset it to follow the file",
+            "REGISTRY_GC_MODE: expected dry-run, got 'dryrun'; unset it to use the mode of the file",
             id="a mode misspelt",
         ),
         pytest.param(
             {"YC_METADATA_ADDR": "metadata.example.com"},
-            "YC_METADATA_ADDR: plain http is for loopback addresses only, got 'http://metadata.example.com'; "
+            "YC_METADATA_ADDR: plain http is allowed to loopback addresses only, got 'http://metadata.example.com'; "
             "write https://metadata.example.com",
             id="a metadata service elsewhere",
         ),

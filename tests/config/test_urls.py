@@ -62,20 +62,20 @@ def refusal(read: Callable[[object], object], written: object) -> str:
         (read_endpoint, "ftp://cr.yandex", "expected a URL, got 'ftp://cr.yandex'; write, for example, https://cr.yandex"),
         (read_endpoint, "https://cr.yandex:0", "expected a URL, got 'https://cr.yandex:0'; "
          "write, for example, https://cr.yandex"),
-        (read_endpoint, "https://cr.yandex/v2", "expected a root, got 'https://cr.yandex/v2'; write https://cr.yandex"),
-        (read_endpoint, "https://cr.yandex?", "expected a root, got 'https://cr.yandex?'; write https://cr.yandex"),
-        (read_url, "https://a.example?x=1", "expected an address without a query, got 'https://a.example?x=1'; "
+        (read_endpoint, "https://cr.yandex/v2", "expected a URL without a path, got 'https://cr.yandex/v2'; write https://cr.yandex"),
+        (read_endpoint, "https://cr.yandex?", "expected a URL without a path, got 'https://cr.yandex?'; write https://cr.yandex"),
+        (read_url, "https://a.example?x=1", "expected a URL without a query, got 'https://a.example?x=1'; "
          "write https://a.example"),
-        (read_url, "https://a.example/a/../b", "expected a URL with a proper path, got 'https://a.example/a/../b', "
-         "which has '/..'; leave that out"),
+        (read_url, "https://a.example/a/../b", "expected a URL with a valid path, got 'https://a.example/a/../b', "
+         "which has '/..'; remove that"),
         (read_address, "http://example.com/x?key=hunter2",
-         "plain http is for loopback addresses only, got 'http://example.com/x'; write https://example.com/x"),
+         "plain http is allowed to loopback addresses only, got 'http://example.com/x'; write https://example.com/x"),
         (read_address, "https://example.com/a b?key=hunter2", "expected a URL, got 'https://example.com/a b'; "
          "write, for example, https://inventory.example.com/in-use.json"),
         (read_hosts, [], "expected a list of hosts, got an empty list; "
          "write, for example, [auth.example.com], or leave the key out"),
         (read_hosts, ["https://auth.example.com"], "expected a host, got 'https://auth.example.com'; "
-         "write the host alone, such as auth.example.com, or with its port"),
+         "write only the host, such as auth.example.com, or the host with its port"),
         (read_proxy, "socks5://p:1", "expected a URL of a proxy, got 'socks5://p:1'; "
          "write, for example, http://proxy.example.com:3128"),
         (read_listen, "9811", "expected an address, got '9811'; write, for example, \"127.0.0.1:9811\""),
@@ -116,11 +116,11 @@ def test_no_refusal_shows_a_secret(read: Callable[[object], object], written: ob
         ("http://localhost", False, ""),
         ("http://10.0.0.7:5000", True, ""),
         ("http://registry.internal", True, ""),  # which is looked up when it is used
-        ("http://8.8.8.8", True, "plain http is for private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"),
+        ("http://8.8.8.8", True, "plain http is allowed to private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"),
         ("http://10.0.0.7/x", None,
-         "plain http is for loopback addresses only, got 'http://10.0.0.7/x'; write https://10.0.0.7/x"),
-        ("http://10.0.0.7", False, "plain http is for loopback addresses only, got 'http://10.0.0.7'; "
-         "write https://10.0.0.7, or insecure_http: true beside it on a private network"),
+         "plain http is allowed to loopback addresses only, got 'http://10.0.0.7/x'; write https://10.0.0.7/x"),
+        ("http://10.0.0.7", False, "plain http is allowed to loopback addresses only, got 'http://10.0.0.7'; "
+         "write https://10.0.0.7, or add insecure_http: true on a private network"),
     ],
 )  # fmt: skip
 def test_where_plain_http_may_go(url: str, insecure: bool | None, refused: str) -> None:

@@ -84,7 +84,7 @@ def test_a_file_that_is_never_still_cannot_be_used(file: Path, monkeypatch: pyte
     watch = SettingsWatch(file, environ={}, still=0.5)
     watch.current()
     file.write_text(text("dry-run"))
-    with pytest.raises(ConfigError, match="has not been still"):
+    with pytest.raises(ConfigError, match="has kept changing"):
         watch.current()
     monkeypatch.undo()
     assert mode(watch) == "dry-run"

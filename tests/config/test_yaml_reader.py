@@ -47,9 +47,9 @@ def test_the_first_of_repeated_keys_stays_and_each_is_told():
     tree, flaws = parse(b"a: {b: 1, b: 2, b: 3}\nc: 4\nc: 5\n")
     assert tree == {"a": {"b": 1}, "c": 4}
     assert [(flaw.path, flaw.got) for flaw in flaws] == [
-        ("a.b", "is given twice, on lines 1 and 1"),
-        ("a.b", "is given twice, on lines 1 and 1"),
-        ("c", "is given twice, on lines 2 and 3"),
+        ("a.b", "is written twice, on lines 1 and 1"),
+        ("a.b", "is written twice, on lines 1 and 1"),
+        ("c", "is written twice, on lines 2 and 3"),
     ]
 
 

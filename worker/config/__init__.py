@@ -1,4 +1,4 @@
-"""The configuration: its models, declared once; their reading from YAML with every mistake named; secrets, kinds.
+"""The configuration: its models, each declared once, their reading from YAML with all mistakes, secrets, kinds.
 
-Nothing here asks a registry or the store; the settings that bind a run now are in `worker.runs.terms`.
+Nothing here reads a registry or the store. `worker.runs.terms` has the settings that apply to a run.
 """

@@ -1,4 +1,4 @@
-"""What an address says about where it leads: this machine, a private network, a proxy, one registry by many names."""
+"""Facts about an address: loopback, private network, proxy, and the canonical form of a registry's address."""
 
 import functools
 import ipaddress
@@ -10,15 +10,15 @@ PRIVATE = tuple(
     ipaddress.ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "127.0.0.0/8", "::1/128")
 )  # RFC 1918, RFC 4193, and this machine
-YANDEX_HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # by which the vendor's registries are also known
+YANDEX_HOSTS = frozenset({"cr.yandex", "registry.yandexcloud.net"})  # hosts of the same registries
 HUB_HOSTS = frozenset(
     {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
-)  # one registry
+)  # hosts of the same registry
 USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to `host` stays on this machine."""
+    """Whether requests to `host` stay on this machine."""
     if host == "localhost":
         return True
     try:
@@ -28,7 +28,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool | None:
-    """Whether an address is one of a private network, or of this machine; None: it is a name."""
+    """Whether an address belongs to a private network or to this machine; None: it is a name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -38,7 +38,7 @@ def is_private(host: str) -> bool | None:
 
 
 def is_proxy_url(text: str) -> bool:
-    """Whether it is a URL of a proxy: scheme, host and port, perhaps a user and a password."""
+    """Whether it is the URL of a proxy: scheme, host and port, optionally a user and a password."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -50,7 +50,7 @@ def is_proxy_url(text: str) -> bool:
 
 @functools.cache
 def one_endpoint(root: str) -> str:
-    """A service's root in the one way that stands for all ways to write it."""
+    """The canonical form of a service's root: two spellings of one root give the same form."""
     parts = urlsplit(root)
     host = _one_host((parts.hostname or "").rstrip("."))
     port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
@@ -58,12 +58,12 @@ def one_endpoint(root: str) -> str:
 
 
 def api_of(url: str) -> str:
-    """Where the API of an OCI registry begins: `/v2` is appended unless the url's path begins with it."""
+    """The root of an OCI registry's API: `/v2` is appended unless the url's path starts with it."""
     return url if f"{urlsplit(url).path}/".startswith("/v2/") else f"{url}/v2"
 
 
 def namespace_of(url: str) -> str:
-    """What every repository's full name begins with where the url leads below `/v2/`: "project" for …/v2/project."""
+    """The prefix of every repository's full name if the url has a path below `/v2/`: "project" for …/v2/project."""
     path = urlsplit(url).path
     return path.removeprefix("/v2/") if path.startswith("/v2/") else ""
 
@@ -72,7 +72,7 @@ def _one_host(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        with suppress(UnicodeError):  # a name that no server can have
+        with suppress(UnicodeError):  # an invalid host name
             return host if host.isascii() else host.encode("idna").decode()
         return host
     address = getattr(address, "ipv4_mapped", None) or address

@@ -1,4 +1,4 @@
-"""Which Redis carries task calls and the rate limit: the configured one, else the one that `registry-gc up` runs."""
+"""The Redis for task calls and the rate limit: the configured one, or the one of `registry-gc up`."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from worker.config.settings import Settings
 
 
 class NoRedisError(Exception):
-    """No Redis is configured, and none of our own runs on this machine."""
+    """No Redis is configured, and `registry-gc up` does not run on this machine."""
 
 
 def redis_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
@@ -29,7 +29,7 @@ def redis_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> st
 
 
 def connect(url: str) -> Redis:
-    """A client of our own, without retries: what a client repeats in secret may be done twice. Connects when asked."""
+    """A client without retries: a hidden retry may execute a command twice. Connects on first use."""
     return Redis.from_url(
         url,
         socket_timeout=2.0,
@@ -41,17 +41,17 @@ def connect(url: str) -> Redis:
 
 
 def describe_redis_error(error: BaseException) -> str:
-    """Why Redis did not do what it was asked, in words that quote no part of its URL."""
+    """Why a Redis command failed, without any part of the URL."""
     words = (
-        ((exceptions.AuthenticationError, exceptions.AuthorizationError), "it refuses the user or the password"),
-        ((exceptions.NoPermissionError,), "its user lacks a permission"),
+        ((exceptions.AuthenticationError, exceptions.AuthorizationError), "Redis refuses the user or the password"),
+        ((exceptions.NoPermissionError,), "the user of Redis lacks a permission"),
         ((exceptions.TimeoutError, TimeoutError), "no answer in time"),
-        ((socket.gaierror,), "the name of its host cannot be resolved"),
+        ((socket.gaierror,), "the host name of Redis cannot be resolved"),
     )
-    for kinds, said in words:
+    for kinds, reason in words:
         if isinstance(error, kinds):
-            return said
-    if isinstance(error, exceptions.ResponseError):  # the server's own words, which know nothing of the URL
+            return reason
+    if isinstance(error, exceptions.ResponseError):  # the words of the server, which does not know the URL
         return next(iter(str(error).splitlines()), "an empty error")
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
@@ -60,9 +60,9 @@ def describe_redis_error(error: BaseException) -> str:
 
 
 def celery_url(url: str) -> str:
-    """The same URL as Celery reads it."""
+    """The same URL in the form that Celery reads."""
     if url.startswith("unix://"):
         return url.replace("unix://", "redis+socket://", 1)
     if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
-        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"  # what redis-py does unasked
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"  # the default of redis-py
     return url

@@ -1,6 +1,6 @@
-"""URLs of the store and of Redis: what is accepted, whether the URL stands in the file or in a secret.
+"""URLs of the store and of Redis: which are accepted, in the file or in a secret.
 
-A flaw quotes no part of the URL: what stands in the wrong place may be half a password.
+A flaw quotes no part of the URL: text in the wrong place may be a part of a password.
 """
 
 import re
@@ -13,7 +13,7 @@ REDIS_EXAMPLE = "write, for example, redis://127.0.0.1:6379/0"
 STORE_EXAMPLE = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
 ENCODE = "write @ : / ? # % and spaces in a user's name or password as %40 %3A %2F %3F %23 %25 %20"
 
-# Redis: what redis-py and Celery both understand. Source: redis.connection.URL_QUERY_ARGUMENT_PARSERS, and TLS.
+# Options that redis-py and Celery both support. Source: redis.connection.URL_QUERY_ARGUMENT_PARSERS, and TLS.
 REDIS_OPTIONS = {
     "db": "[0-9]{1,4}",
     "socket_timeout": "[0-9.]{1,9}",
@@ -38,11 +38,11 @@ class _FlawError(Exception):
 
 
 def redis_flaw(url: str) -> str:
-    """What is wrong with a URL of Redis; empty: nothing."""
+    """The problem of a Redis URL; empty: none."""
     try:
         _check_redis(_split(url))
     except _FlawError as flaw:
-        return f"expected a URL of Redis: {flaw}"
+        return f"expected a Redis URL: {flaw}"
     return ""
 
 
@@ -59,39 +59,39 @@ def _check_redis(parts: SplitResult) -> None:
             raise _FlawError("its path is not the number of a database")
     for key, value in _options(parts.query, REDIS_OPTIONS):
         if not re.fullmatch(REDIS_OPTIONS[key], value):
-            raise _FlawError(f"its option {key} has a value that cannot be read")
+            raise _FlawError(f"its option {key} has an invalid value")
 
 
 SQLITE_WITH_REMOTE_REDIS = (
-    "the store is a file of this machine (SQLite), and Redis is on another one: a worker elsewhere would take messages"
-    " about rows that it does not have; with workers on several machines use PostgreSQL"
+    "the store is a SQLite file of this machine, but Redis is on another one: a worker elsewhere would take messages"
+    " about rows that its store does not have; use PostgreSQL for workers on several machines"
 )
 
 
 def is_sqlite_with_remote_redis(store: str, redis: str | None) -> bool:
-    """Whether workers of other machines can take messages of this store, and not see the store."""
+    """Whether workers of other machines can take messages of this store without access to it."""
     parts = urlsplit(redis or "")
     there = parts.hostname if parts.scheme in ("redis", "rediss") else None
     return store.startswith("sqlite:") and there is not None and not is_loopback(there)
 
 
 def store_flaw(url: str) -> str:
-    """What is wrong with a store's URL; empty: nothing."""
+    """The problem of a store URL; empty: none."""
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return "" if re.fullmatch(r"/[^?#:\s]*[^/?#:\s]", rest) else "expected the path of a file after sqlite://"
     try:
         _check_postgresql(_split(url))
     except _FlawError as flaw:
-        return f"expected a store's URL: {flaw}"
+        return f"expected a store URL: {flaw}"
     return ""
 
 
 def _check_postgresql(parts: SplitResult) -> None:
     if parts.scheme != "postgresql+psycopg":
         raise _FlawError("its scheme is not sqlite or postgresql+psycopg")
-    if "@" in parts.netloc.rpartition("@")[0]:  # SQLAlchemy takes the first one for the end of the password
-        raise _FlawError("there is more than one @ in it")
+    if "@" in parts.netloc.rpartition("@")[0]:  # SQLAlchemy ends the password at the first @
+        raise _FlawError("it contains more than one @")
     if parts.netloc.rpartition("@")[2] or not parts.query:
         _check_host(parts.netloc)
     if not re.fullmatch("/[^/@:]+", parts.path):
@@ -103,11 +103,11 @@ def _check_postgresql(parts: SplitResult) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    """Raises _FlawError for what does not separate the parts of a URL."""
+    """The parts of a URL. Raises _FlawError for characters that a URL cannot contain."""
     if re.search(r"[\s\\#\x00-\x1f\x7f]", url):
-        raise _FlawError("there is a space, a # or a \\ in it")
+        raise _FlawError("it contains a space, a # or a \\")
     if re.search("%(?![0-9A-Fa-f]{2})", url):
-        raise _FlawError("there is a % in it that begins no code")
+        raise _FlawError("it contains a % that starts no code")
     try:
         return urlsplit(url)
     except ValueError:
@@ -115,16 +115,16 @@ def _split(url: str) -> SplitResult:
 
 
 def _check_host(netloc: str) -> None:
-    found = re.fullmatch(_HOST, netloc.rpartition("@")[2])
-    if found is None or (found["port"] is not None and not 0 < int(found["port"]) < 65536):
-        raise _FlawError("its host or its port cannot be one")
+    match = re.fullmatch(_HOST, netloc.rpartition("@")[2])
+    if match is None or (match["port"] is not None and not 0 < int(match["port"]) < 65536):
+        raise _FlawError("its host or port is invalid")
 
 
 def _options(query: str, known: Collection[str]) -> list[tuple[str, str]]:
     try:
         options = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
-        raise _FlawError("what follows its ? cannot be read") from None
+        raise _FlawError("the part after ? cannot be read") from None
     if any(key not in known for key, _ in options):
-        raise _FlawError("what follows its ? has an option that is not known")
+        raise _FlawError("the part after ? has an unknown option")
     return options

@@ -1,4 +1,4 @@
-"""The configuration as a whole: the file's keys, one model for each mapping, and what the program makes of them."""
+"""The whole configuration: one model for each mapping of the file, and the settings that the program uses."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -26,10 +26,10 @@ OUTCOMES: frozenset[str] = frozenset(KNOWN)
 
 
 class RegistrySettings(RegistryKeys):
-    """One registry and what is to be done with it: its keys, its name, its policy and the environment's endpoint."""
+    """One registry: its keys, its name, its policy and its endpoints."""
 
     name: str
-    kind: str  # of worker.config.kinds, or one that a program has added by itself
+    kind: str  # of worker.config.kinds, or one that a program added itself
     policy: InstanceOf[Policy]
     endpoints: Endpoints = Endpoints()
 
@@ -44,26 +44,26 @@ class RegistrySettings(RegistryKeys):
 
     @property
     def all_credentials(self) -> tuple[Credentials, ...]:
-        """oci: of these the first that matches a repository signs in."""
+        """All credentials; oci: the first that matches a repository is used."""
         return self.credentials if isinstance(self.credentials, tuple) else (self.credentials,)
 
     def asks_for(self, repository: str) -> bool:
-        """Whether a repository is one of those that the file names; where it names none, each is."""
+        """Whether `repositories` selects this repository; without the key, every repository."""
         return not self.repositories or Patterns(self.repositories, paths=True).match(repository) is not None
 
     @property
     def key(self) -> str:
-        """What makes it this registry, whatever its name: two names for one registry are a mistake."""
+        """The identity of the registry, independent of its name: two names for one registry are a mistake."""
         return key_of(self.kind, self.endpoints, self.id, self.url)
 
     @property
     def history_key(self) -> str:
-        """Whose memory of digests and tags is this registry's: it follows the entry from kind to kind."""
+        """The key of the scan history; it stays when the kind of the entry changes."""
         return f"{self.name}|{self.id or one_endpoint(self.url)}"
 
 
 def key_of(kind: str, endpoints: EndpointKeys, registry_id: str, url: str = "") -> str:
-    """The identity of a registry: kind, endpoint (oci: its url) and id, however the endpoint is written."""
+    """The identity of a registry: kind, canonical endpoint (oci: url) and id."""
     endpoint = kinds.kind_of(kind).endpoint
     return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"
 
@@ -74,21 +74,21 @@ def kind_in(key: str) -> str:
 
 
 class Web(Model):
-    """Where metrics, health and the console are served."""
+    """The address of metrics, health checks and the console."""
 
     listen: Listen = ("127.0.0.1", 9811)  # host and port
-    token: Secret | None = Field(default=None, description="without one, nothing can be started or changed there")
+    token: Secret | None = Field(default=None, description="without a token, the console is read-only")
 
 
 class Timing(Model):
-    """How quickly what was lost is found again; shorter only in tests."""
+    """How quickly lost work is recovered; shorter only in tests."""
 
     reconcile: Pause = timedelta(seconds=60)
-    lease: Pause = timedelta(seconds=120)  # how long a worker owns a batch without a sign of life
+    lease: Pause = timedelta(seconds=120)  # how long a worker owns a batch without renewing the lease
 
 
 class Retention(Model):
-    """How long the store remembers."""
+    """How long the store keeps plans and deletions."""
 
     plans: int = Field(default=30, ge=1, description="whole plans of the last N runs of a registry")
     audit: Annotated[Duration, at_least(timedelta(days=1), "1d")] = timedelta(days=400)
@@ -103,8 +103,8 @@ def read_outcomes(value: object) -> frozenset[str]:
         raise BadValueError(f"expected always or a list of outcomes, got {shown(value)}", remedy)
     for outcome in value:
         if outcome not in KNOWN:
-            near = closest(outcome, KNOWN) if isinstance(outcome, str) else ""
-            raise BadValueError(f"expected outcomes of runs, got {shown(outcome)}", near or remedy)
+            suggestion = closest(outcome, KNOWN) if isinstance(outcome, str) else ""
+            raise BadValueError(f"expected an outcome of a run, got {shown(outcome)}", suggestion or remedy)
     return frozenset(value)
 
 
@@ -115,19 +115,21 @@ Outcomes = Annotated[
 
 
 class Notification(Model):
-    """Where the outcome of a run is told, and which outcomes of which registries."""
+    """A recipient of notifications, with the outcomes and registries that it receives."""
 
-    url: NotifyUrl = Field(repr=False, description="an address of apprise, or where it is kept")  # most hold a token
+    url: NotifyUrl = Field(
+        repr=False, description="an address of apprise, or {file: PATH} or {env: NAME} that contains it"
+    )  # most contain a token
     on: Outcomes = Field(default=frozenset({"blocked", "failed", "partial"}), description="always: every outcome")
     registries: Names = Field(default=(), description="absent: all")
 
     def address(self) -> str:
-        """The address itself, which is a secret. Raises SecretError."""
+        """The address, which is a secret. Raises SecretError."""
         return self.url.read() if isinstance(self.url, Secret) else self.url
 
 
 class SharedKeys(Model):
-    """What the file says and the program uses as it stands there."""
+    """The keys that the program uses as the file has them."""
 
     redis: RedisUrl | None = None
     store: StoreUrl | None = Field(default=None, repr=False)
@@ -135,14 +137,14 @@ class SharedKeys(Model):
     timing: Timing = Timing()
     retention: Retention = Retention()
     notify: Annotated[tuple[Notification, ...], AS_LIST] = Field(
-        default=(), description="where outcomes of runs are told"
+        default=(), description="recipients of notifications about runs"
     )
 
 
 class Document(SharedKeys):
-    """What registry-gc is to do: the whole file."""
+    """The whole configuration file."""
 
-    # What is `Any` here is read piece by piece, so that a mistake in one hides none in another.
+    # Values of type `Any` are read one by one, so that a mistake in one hides no mistake in another.
     defaults: dict[str, Any] = Field(default_factory=dict)
     registries: dict[str, Any] = Field(default_factory=dict)
     policies: dict[str, Any] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Reads what is expected to be a file, and what a program writes; and where this machine keeps files of its own.
+"""Reads files, pipes and the output of programs, and names the folders for this machine's own files.
 
-Nothing waits for a named pipe that nobody writes to. A pipe that has a writer is read: process substitution (`<(…)`,
-which is /dev/fd/N) makes one.
+Nothing waits for a named pipe without a writer. A pipe with a writer is read: process substitution (`<(…)`, which is
+/dev/fd/N) creates one.
 """
 
 import errno
@@ -15,14 +15,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
-PIECE = 1 << 16  # bytes: what a pipe holds
-SILENCE_SECONDS = 10.0  # of a pipe's writer, where what is expected is small
-WRITER_SECONDS = 3.0  # until a pipe has one, where pipes are usual
+PIECE = 1 << 16  # bytes: the capacity of a pipe
+SILENCE_SECONDS = 10.0  # of a pipe's writer, for small files
+WRITER_SECONDS = 3.0  # wait for a writer, where pipes are usual
 DESCRIPTORS = ("/dev/fd/", "/proc/", "/dev/std")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """What a small file holds, no more than `most` bytes and one. Raises OSError."""
+    """The content of a small file, at most `most` + 1 bytes. Raises OSError."""
     content, size = [], 0
     with closing(_pieces(path, writer=0.0, silence=SILENCE_SECONDS)) as pieces:
         for piece in pieces:
@@ -34,12 +34,12 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def stream(path: Path) -> Iterator[bytes]:
-    """What a file or a pipe holds, piece by piece, however long its writer takes. Raises OSError."""
+    """The content of a file or a pipe, piece by piece, without a time limit for its writer. Raises OSError."""
     return _pieces(path, writer=WRITER_SECONDS, silence=None)
 
 
 def _pieces(path: Path, writer: float, silence: float | None) -> Generator[bytes]:
-    # Without waiting: opening a named pipe that nobody writes to would take for ever.
+    # Non-blocking: opening a named pipe without a writer would wait forever.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if stat.S_ISDIR(os.fstat(handle).st_mode):
@@ -48,8 +48,8 @@ def _pieces(path: Path, writer: float, silence: float | None) -> Generator[bytes
         ends = time.monotonic() + writer
         while not piece and is_named_pipe(path):
             if time.monotonic() >= ends:
-                raise OSError(errno.EPIPE, "it is a named pipe, and nobody writes to it", str(path))
-            time.sleep(0.02)  # no call waits for the writer of a pipe that is open already
+                raise OSError(errno.EPIPE, "it is a named pipe without a writer", str(path))
+            time.sleep(0.02)  # no system call waits for the writer of an open pipe
             piece = _next(handle, path, silence)
         while piece:
             yield piece
@@ -64,11 +64,13 @@ def _next(handle: int, path: Path, silence: float | None) -> bytes:
             return os.read(handle, PIECE)
         except BlockingIOError:
             if not select.select([handle], [], [], silence)[0]:
-                raise OSError(errno.ETIMEDOUT, "it is no regular file, and sent nothing in time", str(path)) from None
+                raise OSError(
+                    errno.ETIMEDOUT, "it is not a regular file, and sent no data in time", str(path)
+                ) from None
 
 
 def is_named_pipe(path: Path) -> bool:
-    """Whether there is a named pipe, which is no file; what a shell has opened for us is none."""
+    """Whether the path is a named pipe. A pipe that the shell has opened for this process does not count."""
     try:
         return stat.S_ISFIFO(path.stat().st_mode) and not str(path.absolute()).startswith(DESCRIPTORS)
     except OSError:
@@ -76,9 +78,9 @@ def is_named_pipe(path: Path) -> bool:
 
 
 class PipeReader(threading.Thread):
-    """Reads what a program writes, to the end or until `kept` is `enough`, whatever the program has left running.
+    """Reads the output of a program to its end, or until `kept` is `enough`.
 
-    A daemon: what still holds the pipe may write for ever.
+    A daemon thread: a child that the program left running may keep the pipe open.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class PipeReader(threading.Thread):
         keep: Callable[[bytes], bytes],
         enough: Callable[[bytes], bool] = lambda _kept: False,
     ) -> None:
-        """`keep`: what is kept of what was read so far."""
+        """`keep`: returns the part of the output so far that is kept."""
         super().__init__(daemon=True)
         self._pipe, self._keep, self._enough = pipe, keep, enough
         self.kept = b""
@@ -101,16 +103,13 @@ class PipeReader(threading.Thread):
                 self.kept = self._keep(self.kept + piece)
 
     def ended(self, seconds: float = 1.0) -> bytes:
-        """What was kept, once the program has ended: what it wrote last may take a moment to be read."""
+        """The kept output after the program has ended; waits a moment for its last part."""
         self.join(seconds)
         return self.kept
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where one machine keeps what must outlive a process: systemd's folder for our state, else the user's.
-
-    It may not be there yet.
-    """
+    """The folder for files that outlive a process: systemd's state folder, or else the user's. It may not exist."""
     if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(given)
     home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or Path.home(), ".local", "state")
@@ -118,7 +117,7 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where `registry-gc up` writes the URL of its own Redis while it runs."""
+    """The file with the URL of the Redis that `registry-gc up` runs."""
     return state_folder(environ) / "redis.url"
 
 

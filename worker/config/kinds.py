@@ -1,6 +1,6 @@
-"""Each kind of registry: what the program goes by before it talks to one. docs/registries.md says the rest in words.
+"""The kinds of registries: the facts that the program uses before it sends a request (see docs/registries.md).
 
-Adding a kind is one entry here and a driver (docs/adding-a-registry.md). Imports nothing heavy: `check` reads it.
+A new kind needs one entry here and a driver (docs/adding-a-registry.md). Imports nothing heavy, for fast commands.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,23 @@ class Kind:
     """One kind of registry."""
 
     name: str
-    reports_push_time: bool = True  # False: a push time is when this store first saw the image
-    lists_untagged: bool = (
-        True  # False: what has no tag is found only through what leads to it, and no rule can ask for it;
-    )
-    # as the driver's ListsTagsOnly says: the file is checked before there is a driver
+    reports_push_time: bool = True  # False: the time when this store first saw an image counts as its push time
+    # False: untagged images are found only through indexes and subjects, and no rule can select them. The driver's
+    # ListsTagsOnly says the same, but the file is checked before a driver exists.
+    lists_untagged: bool = True
 
-    # What credentials may need to be allowed, least first
+    # Roles or permissions of the credentials, from the smallest
     to_plan: str = ""
-    to_read: str = ""  # manifests; empty: whoever may plan may
+    to_read: str = ""  # manifests; empty: included in `to_plan`
     to_delete: str = ""
-    to_restore: str = ""  # empty: nothing can be restored
+    to_restore: str = ""  # empty: this kind cannot restore images
 
-    # Which keys of the file only some kinds have, and this is one of them
+    # Keys of the file that only some kinds have, including this kind
     keys: frozenset[str] = frozenset()
-    ways_in: tuple[tuple[str, ...], ...] = ()  # each: keys of `credentials` that belong together
-    identity: str = "id"  # the key that says which registry it is
-    endpoint: str = ""  # the endpoint that is a part of its identity; empty: `url` is the identity
-    docker: str = "https://cr.yandex"  # the usual endpoint of that name: what images are addressed by
+    ways_in: tuple[tuple[str, ...], ...] = ()  # sign-in methods: keys of `credentials` that belong together
+    identity: str = "id"  # the key that identifies the registry
+    endpoint: str = ""  # the endpoint that belongs to the identity; empty: `url` is the identity
+    docker: str = "https://cr.yandex"  # the default endpoint `docker`: the host of image addresses
 
 
 _YANDEX_WAYS_IN = (("iam_token",), ("service_account_key",), ("metadata",), ("workload_identity",))
@@ -65,13 +64,13 @@ _ALL = (
         identity="url",
     ),
 )
-KINDS: Mapping[str, Kind] = {one.name: one for one in _ALL}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 UNKNOWN = Kind(name="", keys=frozenset({"id", "endpoints"}), endpoint="container_registry")
-# Every way to sign in, and every key that only some kinds have.
+# Every sign-in method, and every key that only some kinds have.
 WAYS_IN = tuple(dict.fromkeys(way for kind in _ALL for way in kind.ways_in))
 ONLY_SOME_HAVE = frozenset[str]().union(*(kind.keys for kind in _ALL))
 
 
 def kind_of(name: str) -> Kind:
-    """A kind by its name; of a name that a program has added by itself nothing is known but what a driver shows."""
+    """A kind by its name; UNKNOWN for a kind that a program added itself."""
     return KINDS.get(name, UNKNOWN)

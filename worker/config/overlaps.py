@@ -1,6 +1,6 @@
-"""Two entries of the file that are one registry, whatever their kinds: a hold on one would not bind the other.
+"""Two entries of the file for one registry, also of different kinds: a hold on one would not protect the other.
 
-What a name server or a proxy makes one registry of is not seen.
+Entries that are one registry only through DNS or a proxy are not detected.
 """
 
 import ipaddress
@@ -11,35 +11,33 @@ from urllib.parse import urlsplit
 from worker.config.addresses import HUB_HOSTS, YANDEX_HOSTS, one_endpoint
 from worker.config.document import RegistrySettings
 
-ImageRoot = tuple[
-    str, tuple[str, ...]
-]  # host with its port, and the segments that every address of an image begins with
+ImageRoot = tuple[str, tuple[str, ...]]  # host with its port, and the first path segments of every image address
 
 
 def overlaps(registries: Iterable[RegistrySettings]) -> Iterator[tuple[str, str, str]]:
-    """(name, other, address): of each entry that is the same registry as one before it, with an address of both.
+    """(name, earlier name, common address) of each entry that is the same registry as an earlier entry.
 
-    Two entries of one kind with one id are two registries where their endpoints are two: one of them is a copy. Of two
-    kinds that have ids, one id is one registry.
+    Two entries of one kind with the same id but different endpoints are two registries: one is a copy. The same id in
+    two kinds is one registry.
     """
-    seen: list[RegistrySettings] = []
-    for one in registries:
-        for other in seen:
-            same_id = bool(one.id) and one.id == other.id
-            if one.key == other.key or (same_id and one.kind == other.kind):
+    earlier: list[RegistrySettings] = []
+    for registry in registries:
+        for other in earlier:
+            same_id = bool(registry.id) and registry.id == other.id
+            if registry.key == other.key or (same_id and registry.kind == other.kind):
                 continue
-            address = _shared(one, other) or _shared(other, one)
-            if same_id and not address:  # of the vendor's two kinds, whatever endpoints they have
-                address = f"{min(YANDEX_HOSTS)}/{one.id}"
+            address = _shared(registry, other) or _shared(other, registry)
+            if same_id and not address:  # the two kinds of Yandex share their ids
+                address = f"{min(YANDEX_HOSTS)}/{registry.id}"
             if address:
-                yield one.name, other.name, address
+                yield registry.name, other.name, address
                 break
-        seen.append(one)
+        earlier.append(registry)
 
 
-def _shared(one: RegistrySettings, other: RegistrySettings) -> str:
-    """An address by which one registry's own images are the other's as well; empty: there is none."""
-    for host, path in _own(one):
+def _shared(registry: RegistrySettings, other: RegistrySettings) -> str:
+    """An address of images of both registries; empty: none."""
+    for host, path in _own(registry):
         for other_host, other_path in (*_own(other), *((_host(address), ()) for address in other.addresses)):
             shorter = min(len(path), len(other_path))
             if host == other_host and path[:shorter] == other_path[:shorter]:
@@ -48,7 +46,7 @@ def _shared(one: RegistrySettings, other: RegistrySettings) -> str:
 
 
 def _own(registry: RegistrySettings) -> list[ImageRoot]:
-    """Where a registry's images are by what identifies it: for people's own names of it there are `addresses`."""
+    """The image addresses of a registry that follow from its identity; `addresses` has further hosts."""
     if registry.id:
         docker = _host(urlsplit(registry.endpoints.docker).netloc)
         hosts = sorted(YANDEX_HOSTS) if docker in YANDEX_HOSTS else [docker]
@@ -59,7 +57,7 @@ def _own(registry: RegistrySettings) -> list[ImageRoot]:
 
 
 def _host(netloc: str) -> str:
-    """A host, with a port that is not the usual one, in the one spelling that stands for all."""
+    """The canonical form of a host, with its port unless it is the default."""
     parts = urlsplit(f"https://{netloc}")
     port = "" if parts.port in (None, 443, 80) else f":{parts.port}"
     host = one_endpoint(f"https://{_numeric(parts.hostname or '')}").removeprefix("https://")
@@ -67,7 +65,7 @@ def _host(netloc: str) -> str:
 
 
 def _numeric(host: str) -> str:
-    """`127.1` and the like as resolvers read them; other names and addresses as they are."""
+    """`127.1` and similar addresses as resolvers read them; other hosts unchanged."""
     try:
         return str(ipaddress.ip_address(socket.inet_aton(host)))
     except OSError:

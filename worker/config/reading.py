@@ -1,4 +1,4 @@
-"""From the file's bytes to `Settings`: reads every part, collects every mistake, fills in every default."""
+"""From the bytes of the file to `Settings`: reads every part, collects every mistake, applies every default."""
 
 import hashlib
 import ssl
@@ -27,13 +27,13 @@ from worker.config.values import read_name
 from worker.config.yaml_reader import MAX_BYTES, YamlError, parse
 
 M = TypeVar("M", bound=Model)
-METADATA = "http://169.254.169.254"  # link-local: the virtual machine's own host
+METADATA = "http://169.254.169.254"  # link-local: answered by the host of the virtual machine
 Policies = Mapping[str, Policy | None]  # None: it has mistakes
 
 
 @dataclass(eq=False)
 class ConfigError(Exception):
-    """The configuration cannot be used. Every mistake that could be found is in it, not only the first."""
+    """The configuration is invalid. Contains all mistakes, not only the first."""
 
     exit_code = 2
 
@@ -42,7 +42,7 @@ class ConfigError(Exception):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One line a mistake: "file: path: what, got …; remedy"."""
+        """One line per mistake: "file: path: what, got …; remedy"."""
         return tuple(f"{self.path}: {mistake}" for mistake in self.mistakes)
 
     def __str__(self) -> str:
@@ -53,40 +53,40 @@ def read_settings(path: Path, environ: Mapping[str, str], *, look_for_secrets: b
     """The settings that `path` holds. Raises ConfigError."""
     try:
         content = read_file(path, MAX_BYTES)
-        tree, found = parse(content)
+        tree, yaml_mistakes = parse(content)
     except FileNotFoundError:
-        absent = Mistake("", "there is no such file", "name one with --config or REGISTRY_GC_CONFIG")
+        absent = Mistake("", "the file does not exist", "name one with --config or REGISTRY_GC_CONFIG")
         raise ConfigError((absent,), path) from None
     except OSError as error:
         remedy = "name a file with --config or REGISTRY_GC_CONFIG"
         raise ConfigError((Mistake("", f"cannot be read: {error.strerror}", remedy),), path) from None
     except YamlError as error:
         raise ConfigError((error.mistake,), path) from error
-    reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed, list(found))
-    empty = {mistake.path for mistake in found if mistake.got == NO_VALUE}
+    reading = _Reading(path.absolute(), environ, look_for_secrets, store_is_needed, list(yaml_mistakes))
+    empty = {mistake.path for mistake in yaml_mistakes if mistake.got == NO_VALUE}
     settings = reading.settings(tree, hashlib.sha256(content).hexdigest())
     if settings is None or reading.mistakes:
-        mistakes = [one for one in reading.mistakes if one.got == NO_VALUE or one.path not in empty]
+        mistakes = [mistake for mistake in reading.mistakes if mistake.got == NO_VALUE or mistake.path not in empty]
         raise ConfigError(tuple(dict.fromkeys(mistakes)), path)
     return settings
 
 
 @dataclass
 class _Reading:
-    """Where the file is, whose environment counts, and what was found wrong so far."""
+    """The state of reading one file: its path, the environment, the mistakes so far."""
 
     path: Path
     environ: Mapping[str, str]
     look_for_secrets: bool
     store_is_needed: bool
     mistakes: list[Mistake]
-    names: dict[str, str] = field(default_factory=dict)  # of registries, by what they are
+    names: dict[str, str] = field(default_factory=dict)  # identity of a registry -> its name
 
     def add(self, at: str, got: str, remedy: str) -> None:
         self.mistakes.append(Mistake(at, got, remedy))
 
     def value(self, value: Any, at: str, read: Callable[[Any], str]) -> str | None:
-        """What `read` makes of a value; None after a mistake."""
+        """The result of `read` for a value; None after a mistake."""
         try:
             return read(value)
         except BadValueError as error:
@@ -94,36 +94,36 @@ class _Reading:
             return None
 
     def model(self, form: type[M], tree: Any, at: str, said_elsewhere: frozenset[str] = frozenset()) -> M | None:
-        """The mapping as a model; with mistakes, as much of it as is right, None if too little is."""
+        """The mapping as a model without its invalid keys; None if a required key is invalid."""
         origin = Origin(self.path.parent, self.environ, self.look_for_secrets)
         try:
             return form.model_validate(tree, context=origin)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
-            found = mistakes_of(error, form, tree, at)
+            mistakes = mistakes_of(error, form, tree, at)
         missing_by_a_mistake = {
             join(at, key) for key in said_elsewhere if not isinstance(tree, dict) or key not in tree
         }
-        self.mistakes += [one for one in found if one.path not in missing_by_a_mistake]
+        self.mistakes += [mistake for mistake in mistakes if mistake.path not in missing_by_a_mistake]
         wrong = {detail["loc"][0] for detail in details if detail["loc"]}
         try:
-            right = {key: value for key, value in tree.items() if key not in wrong} if isinstance(tree, dict) else tree
-            return form.model_validate(right, context=origin)
+            valid = {key: value for key, value in tree.items() if key not in wrong} if isinstance(tree, dict) else tree
+            return form.model_validate(valid, context=origin)
         except ValidationError:
             return None
 
     def settings(self, tree: Any, sha256: str) -> Settings | None:
         if not isinstance(tree, dict):
-            got = "is empty" if tree is None else f"expected a mapping, got {shown(tree)}"
-            self.add("", got, "docs/configuration.md has an example to start from")
+            got = "the file is empty" if tree is None else f"expected a mapping, got {shown(tree)}"
+            self.add("", got, "start from the example in docs/configuration.md")
             return None
         whole = self.model(Document, tree, "")
         if whole is None:
             return None
         policies = self.policies(whole.policies)
         registries = self.registries(whole, policies)
-        for number, told in enumerate(whole.notify):
-            for name in (name for name in told.registries if name not in whole.registries):
+        for number, recipient in enumerate(whole.notify):
+            for name in (name for name in recipient.registries if name not in whole.registries):
                 known = f"known: {', '.join(whole.registries) or 'none'}"
                 at = f"notify[{number}].registries"
                 self.add(at, f"there is no registry {shown(name)}", closest(name, whole.registries) or known)
@@ -134,7 +134,7 @@ class _Reading:
         )
 
     def policies(self, documents: Mapping[str, Any]) -> dict[str, Policy | None]:
-        """Each policy by its name; None where it has mistakes, so that no registry is told that it is missing."""
+        """Each policy by its name; None: it has mistakes, so that it is not reported as missing too."""
         policies: dict[str, Policy | None] = {}
         for name, rules in documents.items():
             at = join("policies", name)
@@ -164,19 +164,19 @@ class _Reading:
                 checks.check_conditions(self.add, kind, name, policy, whole.policies[policy])
                 checks.check_paths(self.add, registry, whole.policies[policy])
         for name, other, address in overlaps(registries.values()):
-            got = f"is the same registry as registries.{other}: images of both are {address}/…"
+            got = f"is the same registry as registries.{other}: both have images at {address}/…"
             self.add(join("registries", name), got, "keep one of the two")
         return registries
 
     @property
     def programs(self) -> str | None:
-        """Where programs are looked for, as PATH has it; None: nowhere."""
+        """The folders of programs, as in PATH; None: programs are not checked."""
         return self.environ.get("PATH", "") if self.look_for_secrets else None
 
     def registry(
         self, name: str, own: Any, defaults: Mapping[str, Any], wrong: frozenset[str], policies: Policies
     ) -> RegistrySettings | None:
-        """One registry. `defaults`: what the file's are but for the keys that are `wrong` there."""
+        """One registry. `defaults`: those of the file without its invalid keys, which are `wrong`."""
         at = join("registries", name)
         if self.value(name, at, read_name) is None:
             return None
@@ -201,9 +201,9 @@ class _Reading:
         endpoints = self.endpoints(keys.endpoints, kind)
         if getattr(keys, kind.identity):
             key = key_of(keys.kind, endpoints, keys.id, keys.url)
-            if (other := self.names.setdefault(key, name)) != name:  # two runs of it at once would be allowed
+            if (other := self.names.setdefault(key, name)) != name:  # it could have two active runs
                 same = "kind, endpoint and id" if kind.endpoint else f"kind and {kind.identity}"
-                self.add(at, f"is the same registry as registries.{other}: {same}", "keep one of the two")
+                self.add(at, f"is the same registry as registries.{other}: the same {same}", "keep one of the two")
         if policy is None:
             return None
         made = {"name": name, "policy": policy, "endpoints": endpoints, "mode": self.mode(keys.mode)}
@@ -216,7 +216,7 @@ class _Reading:
         return policies.get(name) if isinstance(name, str) else None
 
     def endpoints(self, given: EndpointKeys, kind: Kind) -> Endpoints:
-        """With the usual place of the images of a kind, and the metadata service that the environment names."""
+        """The endpoints with the default `docker` of the kind, and the metadata service of the environment."""
         made = dict(given) if "docker" in given.model_fields_set else dict(given) | {"docker": kind.docker}
         if address := self.environ.get("YC_METADATA_ADDR", ""):
             root = address if "://" in address else f"http://{address}"
@@ -236,23 +236,25 @@ class _Reading:
             self.value(url, place(key), lambda url: check_plain(url, keys.insecure_http))
 
     def mode(self, written: Mode) -> Mode:
-        """The file's mode, or a more careful one that the environment asks for."""
-        asked = self.environ.get("REGISTRY_GC_MODE", "")
-        if asked not in ("", "dry-run", "delete"):
-            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {shown(asked)}", "unset it to follow the file")
-        return "dry-run" if asked == "dry-run" else written
+        """The file's mode, or dry-run if REGISTRY_GC_MODE demands it."""
+        requested = self.environ.get("REGISTRY_GC_MODE", "")
+        if requested not in ("", "dry-run", "delete"):
+            self.add(
+                "REGISTRY_GC_MODE", f"expected dry-run, got {shown(requested)}", "unset it to use the mode of the file"
+            )
+        return "dry-run" if requested == "dry-run" else written
 
     def store(self, url: str | Secret | None) -> str:
-        """The store's URL, a file's path in it absolute."""
+        """The URL of the store, with an absolute path for a file."""
         if isinstance(url, Secret):
             try:
                 where, url = url.where, url.read()
             except SecretError as error:
-                if self.store_is_needed:  # else said by then, or not asked for
+                if self.store_is_needed:  # otherwise reported already, or not needed
                     self.add("store", str(error), TO_BE_THERE)
                 return ""
-            if (self.look_for_secrets or self.store_is_needed) and (what := store_flaw(url)):
-                self.add("store", f"{where} cannot be used: {what}", ENCODE)
+            if (self.look_for_secrets or self.store_is_needed) and (problem := store_flaw(url)):
+                self.add("store", f"{where} cannot be used: {problem}", ENCODE)
         if url is None:
             return f"sqlite:///{state_folder(self.environ) / 'registry-gc.db'}"
         scheme, _, path = url.partition(":///")

@@ -1,6 +1,6 @@
-"""A registry of the configuration: one frozen model for each mapping, which reads it, checks it and makes its schema.
+"""A registry of the configuration: one frozen model per mapping, which reads and checks it and gives its schema.
 
-What one value may be is in `values` and `urls`; what two keys, or a kind, say about each other in `checks`.
+`values` and `urls` read single values; `checks` compares several keys and the kind.
 """
 
 from collections.abc import Mapping
@@ -54,23 +54,23 @@ HOUR = timedelta(hours=1)
 
 
 class WorkloadIdentity(Model):
-    """A pod signs in as a service account: its own token is exchanged for one of that account."""
+    """A pod signs in as a service account: its own token is exchanged for a token of that account."""
 
     service_account: AccountId = Field(
         description="the service account's id, which `yc iam service-account list` shows"
     )
-    # The cluster renews it: it is read anew before each exchange.
+    # The cluster renews it, so each exchange rereads it.
     token: Secret = Field(description="token: {file: PATH}, the projected token of the pod")
 
 
 def _only(way: tuple[str, ...]) -> dict[str, Any]:
-    """A way to sign in, for editors: its keys and none of another way."""
-    others = {key for one in WAYS_IN for key in one} - set(way)
+    """The schema of a sign-in method: its keys, and no key of another method."""
+    others = {key for keys in WAYS_IN for key in keys} - set(way)
     return {"required": list(way), "properties": dict.fromkeys(sorted(others), False)}
 
 
 class Credentials(Model):
-    """How to sign in: exactly one of these ways; a user's name and its password are one."""
+    """Exactly one of these sign-in methods; username and password are one method."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [_only(way) for way in WAYS_IN]})
 
@@ -78,29 +78,30 @@ class Credentials(Model):
     service_account_key: Secret | None = None
     metadata: Yes = Field(default=False, description="the service account of the virtual machine")
     workload_identity: WorkloadIdentity | None = None
-    username: Text | None = Field(default=None, description="oci: the user's name; password beside it")
+    username: Text | None = Field(default=None, description="oci: the user's name, with password")
     password: Secret | None = Field(default=None, description="oci: the user's password or token")
-    anonymous: Yes = Field(default=False, description="oci: without signing in")
+    anonymous: Yes = Field(default=False, description="oci: no credentials")
     helper: HelperName | None = Field(default=None, description="oci: NAME of a program docker-credential-NAME")
     docker_config: FilePath | None = Field(
-        default=None, description="oci: docker's own file, such as /root/.docker/config.json; relative to this one"
+        default=None,
+        description="oci: Docker's configuration, such as /root/.docker/config.json; relative to this file",
     )
     command: Command = Field(
-        default=(), description="oci: a program and its arguments, which prints a user's name and password as JSON"
+        default=(), description="oci: a program and its arguments; it prints a username and a password as JSON"
     )
     repositories: Paths = Field(
-        default=(), description="in a list: globs on the paths of those repositories that it is for; absent: all others"
+        default=(), description="in a list: globs on the repository paths for which it is used; absent: all others"
     )
     _folder: Path | None = PrivateAttr(default=None)
 
     @property
     def folder(self) -> Path | None:
-        """Where the command runs."""
+        """The working folder of the command."""
         return self._folder
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The keys that are written, of those that are ways to sign in."""
+        """The sign-in keys that the file contains."""
         return tuple(name for name in Credentials.model_fields if name != "repositories" and getattr(self, name))
 
     @model_validator(mode="after")
@@ -113,14 +114,14 @@ class Credentials(Model):
         whole = next((way for way in WAYS_IN if given and set(given) < set(way)), None)
         if whole:
             (missing,) = set(whole) - set(given)
-            got = f"expected {' and '.join(whole)}, got {given[0]} alone"
-            raise BadValueError(got, f"write {missing} beside it")
-        got = f"expected one way to sign in, got {listed(given, 'and') or 'none'}"
+            got = f"expected {' and '.join(whole)}, got only {given[0]}"
+            raise BadValueError(got, f"add {missing}")
+        got = f"expected one sign-in method, got {listed(given, 'and') or 'none'}"
         raise BadValueError(got, f"keep one of {ways_in(WAYS_IN)}")
 
 
 def ways_in(ways: tuple[tuple[str, ...], ...]) -> str:
-    """Ways to sign in, in a sentence."""
+    """Sign-in methods as text."""
     return ", ".join(" with ".join(way) for way in ways)
 
 
@@ -141,7 +142,7 @@ SignIn = Annotated[
 
 
 class EndpointKeys(Model):
-    """Roots of the services, without a path. Where plain http may go, `check_plain` says."""
+    """Roots of the services, without a path. `check_plain` decides about plain http."""
 
     container_registry: Endpoint = Field(
         default="https://container-registry.api.cloud.yandex.net", description="of yandex-container-registry"
@@ -151,34 +152,34 @@ class EndpointKeys(Model):
     )
     operation: Endpoint = "https://operation.api.cloud.yandex.net"
     iam: Endpoint = "https://iam.api.cloud.yandex.net"
-    docker: Endpoint = Field(default="https://cr.yandex", description="absent: the usual one of the registry's kind")
+    docker: Endpoint = Field(default="https://cr.yandex", description="absent: the default of the registry's kind")
     sts: Endpoint = Field(
         default="https://auth.yandex.cloud", description="exchanges the token of a pod, for workload_identity"
     )
 
 
 class Endpoints(EndpointKeys):
-    """What the program asks: the file's, and one that only the environment names."""
+    """The endpoints of the file, and the metadata service, which only the environment can change."""
 
     metadata: str = "http://169.254.169.254"  # YC_METADATA_ADDR, as in the vendor's own SDK
 
 
 class Rate(Model):
-    """How hard a registry may be asked, by all processes together."""
+    """The limits of requests to a registry, for all processes together."""
 
     requests_per_second: float = Field(default=20.0, gt=0, le=1000, allow_inf_nan=False)
     concurrency: int = Field(default=16, ge=1, le=128)
 
 
 class AfterRun(Model):
-    """What follows a run that deleted something: a command, or a URL; either gets the run as JSON."""
+    """The command or URL that receives the run as JSON, after a run that deleted images."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["command"], "maxProperties": 1}, {"required": ["url"]}]}
     )
 
-    command: Command = Field(default=(), description="a program and its arguments; no shell reads them")
-    url: Address | None = Field(default=None, description="where the run is sent by POST")
+    command: Command = Field(default=(), description="a program and its arguments; no shell interprets them")
+    url: Address | None = Field(default=None, description="the URL that receives the run by POST")
     token: Secret | None = Field(default=None, description="url: sent as Authorization: Bearer")
 
     @model_validator(mode="after")
@@ -187,7 +188,7 @@ class AfterRun(Model):
             got = "both" if self.command else "neither"
             raise BadValueError(f"expected one of command and url, got {got}", "keep one")
         if self.command and self.token is not None:
-            raise BadValueError("token goes with url, and here is a command", "leave it out")
+            raise BadValueError("token belongs to url, but here is a command", "remove it")
         return self
 
 
@@ -200,7 +201,7 @@ SHARED_KEYS = ("name", "kind", "max_age", "allow_empty", "allow_foreign")
 
 
 class EvidenceSettings(Model):
-    """One source that says what is in use. `worker.evidence` reads it."""
+    """One source of images in use. `worker.evidence` reads it."""
 
     A_MAPPING: ClassVar[Explanation] = ("a mapping", "write name and kind, and what the kind needs")
 
@@ -208,15 +209,15 @@ class EvidenceSettings(Model):
     kind: EvidenceKind = Field(description=listed(get_args(EvidenceKind), "or"))
     max_age: Pause = Field(
         default_factory=lambda data: HOUR if data.get("kind") == "kubernetes" else 24 * HOUR,
-        description="older evidence is no evidence",
+        description="older evidence fails the run",
     )
-    allow_empty: bool = Field(default=False, description="nothing, or suddenly less than half, in use is fine")
-    allow_foreign: bool = Field(default=False, description="naming no image of any registry of this file is fine")
+    allow_empty: bool = Field(default=False, description="accept that nothing, or suddenly less than half, is in use")
+    allow_foreign: bool = Field(default=False, description="accept that it names no image of any registry of this file")
     path: FilePath | None = Field(default=None, description="path: FILE, relative to this file", validate_default=True)
     url: Address | None = Field(default=None, description="url: https://…", validate_default=True)
     token: Secret | None = Field(default=None, description="sent as a bearer token")
     kubeconfig: FilePath | None = Field(default=None, description="a file, relative to this one")
-    contexts: Names = Field(default=(), description="absent: the current one, or the cluster this runs in")
+    contexts: Names = Field(default=(), description="absent: the current context, or the cluster of this pod")
     namespaces: Names = Field(default=(), description="absent: all")
 
     @field_validator("path", "url", "token", "kubeconfig", "contexts", "namespaces", mode="before")
@@ -226,7 +227,7 @@ class EvidenceSettings(Model):
         if info.context is None or kind is None:
             return value
         own = SOURCE_KEYS[kind]
-        if value is None and name in own:  # only keys that must be there are asked about when they are left out
+        if value is None and name in own:  # an absent key is validated only if it is required
             raise BadValueError(*cls.missing(name))
         if value is not None and name not in own:
             raise BadValueError(*unknown_key(name, [*SHARED_KEYS, *own]))
@@ -234,7 +235,7 @@ class EvidenceSettings(Model):
 
 
 class Identity(Model):
-    """Which registry it is, and how to sign in there."""
+    """The identity of the registry, and its credentials."""
 
     kind: KindName | None = None
     id: RegistryId = Field(
@@ -246,62 +247,62 @@ class Identity(Model):
     )
     repositories: Paths = Field(default=(), description="oci: globs on repositories' paths; absent: all")
     token_hosts: Hosts = Field(
-        default=(), description="oci: hosts where credentials may be sent for a token, besides the registry's own"
+        default=(),
+        description="oci: hosts that may receive the credentials for a token, besides the registry's own host",
     )
     addresses: Hosts = Field(
-        default=(), description="oci: other hosts by which its images are pulled, as evidence of use names them"
+        default=(), description="oci: other hosts from which its images are pulled, as evidence names them"
     )
     push_time: Literal["first_seen", "image"] = Field(
         default="first_seen",
-        description="oci: what counts as the time of the push, which such a registry does not tell",
+        description="oci: what counts as the push time, which such a registry does not report",
     )
     transitional: Yes = Field(
-        default=False, description="yandex-cloud-registry: delete in one of the type TRANSITIONAL, too"
+        default=False, description="yandex-cloud-registry: delete in a registry of the type TRANSITIONAL too"
     )
     credentials: SignIn | None = None
     endpoints: EndpointKeys = EndpointKeys()
 
 
 class Network(Model):
-    """How a registry is reached. `worker.registries.http.network` reads it."""
+    """The network settings of a registry. `worker.registries.http.network` uses them."""
 
     ca_file: FilePath | None = Field(
         default=None, description="certificates to trust besides the system's, in PEM format; relative to this file"
     )
     proxy: ProxyUrl | None = Field(
-        default=None, description="the proxy for all that this registry needs; absent: HTTPS_PROXY, NO_PROXY"
+        default=None, description="the proxy for all requests of this registry; absent: HTTPS_PROXY, NO_PROXY"
     )
     insecure_http: Yes = Field(
-        default=False, description="plain http to private addresses: whoever can listen there reads passwords"
+        default=False, description="plain http to private addresses: anyone who can listen there reads passwords"
     )
 
 
 class DefaultKeys(Network, Identity):
-    """Any key of a registry. A registry's own key takes the place of the whole value here, mappings included."""
+    """Any key of a registry. A registry's own key replaces the whole value here, even a mapping."""
 
     schedule: Schedule | None = Field(default=None, description="five cron fields; absent: only by hand")
     timezone: Timezone = "UTC"
     catch_up: Duration = Field(default=6 * HOUR, description="a run missed by more is recorded as missed")
     mode: Mode = "dry-run"
     settle: Duration = Field(
-        default=timedelta(0), description="only what complete scans have seen for that long, with the same tags, may go"
+        default=timedelta(0),
+        description="delete an image only after complete scans have seen it, with the same tags, for this long",
     )
     trust_times_after: Instant | None = Field(
-        default=None, description="what was pushed before this instant has no known age"
+        default=None, description="images pushed before this instant have an unknown age"
     )
     ignore_unreadable: Digests = Field(
-        default=(), description="unreadable images that stay by themselves, without all that they may list"
+        default=(), description="unreadable images that are kept without every image that they may list"
     )
-    in_use: Annotated[tuple[EvidenceSettings, ...], AS_LIST] = Field(
-        default=(), description="sources that say what is in use"
-    )
+    in_use: Annotated[tuple[EvidenceSettings, ...], AS_LIST] = Field(default=(), description="sources of images in use")
     policy: Any = Field(default=None, json_schema_extra={"type": "string", "minLength": 1})
-    keep_per_repository: int = Field(default=0, ge=0, description="the newest N of each repository always stay")
+    keep_per_repository: int = Field(default=0, ge=0, description="always keep the newest N images of each repository")
     limits: Limits = Limits()
     rate: Rate = Rate()
     plan_max_age: Pause = Field(default=24 * HOUR, description="from the scan's start")
     deadline: Pause | None = Field(default=None, description="from the first deletion")
-    after_run: AfterRun | None = Field(default=None, description="what follows a run that deleted something")
+    after_run: AfterRun | None = Field(default=None, description="what follows a run that deleted images")
 
     @field_validator("policy", mode="before")
     @classmethod
@@ -312,7 +313,7 @@ class DefaultKeys(Network, Identity):
 
 
 class RegistryKeys(DefaultKeys):
-    """One registry; what it does not say, `defaults` says."""
+    """One registry; `defaults` supplies the keys that it does not have."""
 
     A_MAPPING: ClassVar[Explanation] = ("a mapping", "write kind, id or url, credentials and policy")
 

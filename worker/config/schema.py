@@ -1,4 +1,4 @@
-"""JSON Schema of the configuration file, made of the models that read it, so that the two cannot differ in keys."""
+"""The JSON Schema of the configuration file, generated from the models that read it, so that their keys agree."""
 
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from worker.config.registry import SOURCE_KEYS, Credentials, DefaultKeys, Eviden
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: tuple[type[BaseModel], ...] = (Document, RegistryKeys, DefaultKeys, Credentials, RuleForm)
-MEANT = {"ge": "minimum"}  # a bound behind a reader of our own keeps pydantic's name for it
+MEANT = {"ge": "minimum"}  # pydantic keeps its own name for a bound behind a custom reader
 DIGEST = "^sha256:[0-9a-f]{64}$"
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
@@ -23,13 +23,13 @@ def schema() -> dict[str, Any]:
     _, made = models_json_schema([(model, "validation") for model in MODELS], ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = made["$defs"]
     document = definitions.pop("Document")
-    # The parts that are read piece by piece
+    # The parts that are read one by one
     document["properties"] |= {
         "defaults": {"$ref": "#/$defs/DefaultKeys"},
         "registries": _named({"$ref": "#/$defs/RegistryKeys"}),
         "policies": _named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}}),
     }
-    # What a registry lacks, `defaults` may say, which a schema cannot follow.
+    # `defaults` may contain required keys, which a schema cannot express.
     del definitions["RegistryKeys"]["required"]
     definitions["RegistryKeys"]["allOf"] = [_of_kind(kind) for kind in KINDS.values()]
     definitions["EvidenceSettings"]["oneOf"] = [_source(kind) for kind in SOURCE_KEYS]
@@ -43,14 +43,14 @@ def _named(what: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(kind: str) -> dict[str, Any]:
-    """What a source of this kind must have, and what is another's."""
+    """The required keys of a source of this kind, and the forbidden keys of other kinds."""
     must = [key for key in SOURCE_KEYS[kind] if EvidenceSettings.model_fields[key].validate_default]
     others = {key: False for keys in SOURCE_KEYS.values() for key in keys if key not in SOURCE_KEYS[kind]}
     return {"properties": {"kind": {"const": kind}} | others, "required": must}
 
 
 def _of_kind(kind: Kind) -> dict[str, Any]:
-    """What is not for a registry of this kind, where it says its kind itself."""
+    """The forbidden keys of a registry that names this kind itself."""
     own = {key for way in kind.ways_in for key in way}
     foreign = {key: False for way in WAYS_IN for key in way if key not in own}
     keys: dict[str, Any] = dict.fromkeys(sorted(ONLY_SOME_HAVE - kind.keys), False)
@@ -59,29 +59,29 @@ def _of_kind(kind: Kind) -> dict[str, Any]:
 
 
 def _fill_in_rules(definitions: dict[str, Any]) -> None:
-    """What the readers of a rule's values know, and no list or mapping that says nothing."""
+    """The constraints that the readers of a rule check: no empty list or mapping, valid names and digests."""
     definitions["RuleForm"]["oneOf"] = [{"required": ["delete"]}, {"required": ["keep"]}]
     definitions["RuleForm"]["properties"]["name"] |= {"pattern": "\\S"}
     for form in ("DeleteConditions", "KeepConditions"):
         definitions[form]["minProperties"] = 1
     for form in ("RuleForm", "DeleteConditions", "KeepConditions"):
-        for key, one in definitions[form]["properties"].items():
-            for part in one.get("anyOf", ()):
+        for key, value in definitions[form]["properties"].items():
+            for part in value.get("anyOf", ()):
                 if part.get("type") == "array":
                     part["minItems"] = 1
                     part["items"] |= {"pattern": DIGEST} if key == "digests" else {"minLength": 1, "maxLength": LONGEST}
 
 
 def _tidy(part: Any) -> Any:
-    """Without what only our code means: titles made of names, defaults in Python's terms, null for "left out"."""
+    """The schema without details of the code: generated titles, Python defaults, null for an absent key."""
     if isinstance(part, list):
-        return [_tidy(one) for one in part]
+        return [_tidy(item) for item in part]
     if not isinstance(part, dict):
         return part
     kept = {MEANT.get(key, key): _tidy(value) for key, value in part.items() if not _is_noise(key, value)}
     alternatives = kept.get("anyOf")
     if isinstance(alternatives, list) and {"type": "null"} in alternatives:
-        rest = [one for one in alternatives if one != {"type": "null"}]
+        rest = [alternative for alternative in alternatives if alternative != {"type": "null"}]
         del kept["anyOf"]
         kept |= rest[0] if len(rest) == 1 else {"anyOf": rest}
     return kept

@@ -1,6 +1,6 @@
-"""A secret as the configuration names it: where it can be read, never what it is.
+"""A secret as the configuration names it: where it can be read, never its value.
 
-So it is with files that the configuration names and others wrote: authorities' certificates, docker's own file.
+Also reads other files that the configuration names: certificates and Docker's configuration.
 """
 
 import json
@@ -32,13 +32,13 @@ from worker.config.connection_urls import ENCODE
 from worker.config.files import is_named_pipe, read_file
 
 MAX_BYTES = 64 * 1024  # a service-account key has about 2.5 KiB
-MOST_OF_DOCKER = 1024 * 1024  # bytes of docker's file
-TO_BE_THERE = "a secret must be there and readable before anything starts"
+MOST_OF_DOCKER = 1024 * 1024  # bytes of Docker's configuration
+TO_BE_THERE = "every secret must exist and be readable at the start"
 
 
 @dataclass(eq=False)
 class SecretError(Exception):
-    """A secret cannot be read. Names the file or the variable, never a value."""
+    """A secret cannot be read. Names the file or the variable, never the value."""
 
     exit_code = 1
 
@@ -51,7 +51,7 @@ class SecretError(Exception):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a file's values stand: the context in which they are read."""
+    """The context in which the values of a file are read."""
 
     folder: Path  # absolute; paths are relative to it
     environ: Mapping[str, str]
@@ -59,7 +59,7 @@ class Origin:
 
 
 class Model(Form):
-    """A mapping of the file: nothing unknown, nothing converted."""
+    """A mapping of the file, without unknown keys and type conversions."""
 
     model_config = ConfigDict(strict=True)
 
@@ -75,12 +75,12 @@ def _path(value: object, info: ValidationInfo) -> Path:
 
 
 Text = Annotated[str, Field(min_length=1)]
-# A file's path; relative ones begin where the configuration file is.
+# The path of a file, relative to the folder of the configuration file.
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
 class Secret(Model):
-    """A file or an environment variable that holds a secret; read anew at each call, so that it may be rotated."""
+    """A file or an environment variable that contains a secret. Each `read` rereads it, so that it can be rotated."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -100,8 +100,10 @@ class Secret(Model):
         if isinstance(value, Secret):
             return value
         if not isinstance(value, dict):
-            # The value is not shown: whoever writes it here has most likely written the secret itself.
-            raise BadValueError("expected {file: PATH} or {env: NAME}", "secrets do not stand in this file")
+            # The value is not quoted: it is most likely the secret itself.
+            raise BadValueError(
+                "expected {file: PATH} or {env: NAME}", "put the secret into a file or an environment variable"
+            )
         if not value or {"file", "env"} <= value.keys():
             raise BadValueError(f"expected one of file and env, got {'both' if value else 'neither'}", "keep one")
         return value
@@ -142,49 +144,49 @@ class Secret(Model):
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            # Without a cause: the decoding error would carry the bytes.
+            # Without a cause: the decoding error contains the bytes.
             raise SecretError(self.where, "is not text in UTF-8") from None
 
 
-# A URL that stands in the file, or the secret that holds it: a union of both, each with its tag.
+# A URL in the file, or the secret that contains it: a tagged union.
 AS_TEXT, AS_SECRET = Tag(f"{TAG}text"), Tag(f"{TAG}secret")
 TEXT_OR_SECRET = Discriminator(lambda value: (AS_TEXT if isinstance(value, str) else AS_SECRET).tag)
 
 
 def holds(flaw: Callable[[str], str], remedy: str = ENCODE) -> AfterValidator:
-    """Refuses a secret in which `flaw` finds something wrong, if secrets are looked for."""
+    """Refuses a secret in which `flaw` finds a problem, if secrets are looked for."""
 
     def check(secret: Secret, info: ValidationInfo) -> Secret:
         if isinstance(info.context, Origin) and info.context.look_for_secrets:
-            with suppress(SecretError):  # said by then
-                if what := flaw(secret.read()):
-                    raise BadValueError(f"{secret.where} {what}", remedy)
+            with suppress(SecretError):  # `is_there` has reported it
+                if problem := flaw(secret.read()):
+                    raise BadValueError(f"{secret.where} {problem}", remedy)
         return secret
 
     return AfterValidator(check)
 
 
 def url_schema(*schemes: str) -> WithJsonSchema:
-    """A URL as text, or a secret that holds it."""
+    """A URL as text, or a secret that contains it."""
     text = {"type": "string", "pattern": f"^({'|'.join(schemes)})"}
     return WithJsonSchema({"anyOf": [text, Secret.model_json_schema()]})
 
 
 def add_certificates(context: ssl.SSLContext, file: Path) -> None:
-    """Let `context` trust the certificates of a file, too. Raises SecretError, which names the file."""
+    """Add the certificates of a file to those that `context` trusts. Raises SecretError, which names the file."""
     where = f"file {file}"
     if is_named_pipe(file):
         raise SecretError(where, "cannot be read: it is a named pipe")
     try:
         context.load_verify_locations(file)
     except ssl.SSLError:
-        raise SecretError(where, "holds no certificate in PEM format, or a broken one") from None
+        raise SecretError(where, "contains no valid certificate in PEM format") from None
     except OSError as error:
         raise SecretError(where, f"cannot be read: {error.strerror}") from None
 
 
 def read_docker_config(path: Path) -> dict[str, Any]:
-    """Docker's file as a mapping. Raises SecretError, which shows nothing of it."""
+    """Docker's configuration as a mapping. Raises SecretError, which shows no part of it."""
     where = f"file {path}"
     if is_named_pipe(path):
         raise SecretError(where, "cannot be read: it is a named pipe")
@@ -196,5 +198,5 @@ def read_docker_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         whole = None
     if not isinstance(whole, dict):
-        raise SecretError(where, "is no configuration of docker: it is not a JSON object")
+        raise SecretError(where, "is not a Docker configuration: it is not a JSON object")
     return whole

@@ -1,7 +1,7 @@
-"""The configuration as the rest of the program sees it: typed, checked, read once.
+"""The configuration for the rest of the program: typed, checked, read once.
 
-What the file contains is a contract (docs/configuration.md). Environment variables only say where things are, or make
-a run more careful than the file says.
+The content of the file is a contract (docs/configuration.md). Environment variables only name locations, or make a run
+more careful than the file.
 """
 
 import os
@@ -71,7 +71,7 @@ DEFAULT_FILE = Path("registry-gc.yaml")
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """The file to read: as named, else as REGISTRY_GC_CONFIG says, else registry-gc.yaml in the working folder."""
+    """The file to read: `path`, or REGISTRY_GC_CONFIG, or registry-gc.yaml in the working folder."""
     return path or Path(environ.get("REGISTRY_GC_CONFIG") or DEFAULT_FILE)
 
 
@@ -82,10 +82,10 @@ def load(
     look_for_secrets: bool = True,
     store_is_needed: bool = False,
 ) -> Settings:
-    """The configuration of `path`, or of where the environment points. Raises ConfigError with every mistake.
+    """The configuration of the file that `find` names. Raises ConfigError with every mistake.
 
-    A secret that cannot be read is a mistake, unless it is not looked for: what works offline needs none, and who only
-    asks the store (`store_is_needed`) just the one that may be the store's URL.
+    `look_for_secrets`: an unreadable secret is a mistake; offline commands need no secret. `store_is_needed`: the
+    command needs the secret of the store's URL, if there is one.
     """
     return read_settings(
         find(path, environ), environ, look_for_secrets=look_for_secrets, store_is_needed=store_is_needed

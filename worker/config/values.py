@@ -1,6 +1,6 @@
-"""What one value of the configuration may be: readers that say what was expected, what came and what to write.
+"""Readers of single values of the configuration. A mistake names what was expected, what was written, the remedy.
 
-Each is an annotated type, with the JSON Schema that editors see. Addresses have a module of their own.
+Each value is an annotated type with the JSON Schema for editors. `urls` reads URLs.
 """
 
 import re
@@ -28,7 +28,7 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """How a value of the file is read, and what editors know of it; what is built by hand is not read again."""
+    """How a value of the file is read, and its JSON Schema. Values that are built in Python are not read."""
 
     read: Callable[[Any], Any]
     schema: Schema
@@ -55,7 +55,7 @@ def read_text(value: object, expected: str, remedy: str = "") -> str:
 
 
 def read_texts(value: object, what: str, example: str) -> list[str]:
-    """A list that is not empty: whoever means all of them leaves the key out."""
+    """A list that is not empty. Without the key, all are meant."""
     if not isinstance(value, list) or not value:
         remedy = f"write, for example, [{example}], or leave the key out"
         raise BadValueError(f"expected a list of {what}, got {shown(value)}", remedy)
@@ -66,7 +66,7 @@ def read_texts(value: object, what: str, example: str) -> list[str]:
 
 
 def at_least(least: timedelta, text: str) -> AfterValidator:
-    """Refuses a duration under `least`, which `text` is in the file's own way."""
+    """Refuses a duration under `least`; `text` is the same duration in the notation of the file."""
 
     def check(value: timedelta) -> timedelta:
         if value < least:
@@ -78,7 +78,7 @@ def at_least(least: timedelta, text: str) -> AfterValidator:
 
 
 def read_name(value: object) -> str:
-    """A name of a registry or policy: it becomes a label of metrics, a part of paths and an argument of commands."""
+    """A name of a registry or policy, which is used in metric labels, paths and commands."""
     text = read_text(value, "a name", "write it in quotes")
     if not re.fullmatch(NAME, text):
         got = f"expected a name of letters, digits, '.', '_' and '-', at most 63, got {shown(text)}"
@@ -87,7 +87,7 @@ def read_name(value: object) -> str:
 
 
 def read_kind(value: object) -> str:
-    """A kind of registry that is built in."""
+    """A built-in kind of registry."""
     known = listed(KINDS, "or")
     text = read_text(value, known, f"write {known}")
     if text not in KINDS:
@@ -130,21 +130,21 @@ def read_schedule(value: object) -> str:
     example = 'write minute, hour, day of month, month, day of week; for example "0 3 * * *"'
     if len(fields) != 5:
         raise BadValueError(f"expected a cron line of five fields, got {len(fields)} in {shown(text)}", example)
-    if odd := re.search("[LW#]", re.sub("[A-Z]{3}", "", text.upper())):  # JUL and WED are names
-        got = f"{odd.group()} is not read in cron lines, got {shown(text)}"
+    if unsupported := re.search("[LW#]", re.sub("[A-Z]{3}", "", text.upper())):  # JUL and WED are names
+        got = f"{unsupported.group()} is not supported in a cron line, got {shown(text)}"
         raise BadValueError(got, "write days as numbers or names")
     try:
         next(CronSim(text, datetime(2026, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
         field = str(error).removeprefix("Bad ").replace("-", " ")
-        raise BadValueError(f"expected a cron line, got {shown(text)}: its {field} is wrong", example) from None
+        raise BadValueError(f"expected a cron line, got {shown(text)}: its {field} is invalid", example) from None
     except StopIteration:
-        raise BadValueError(f"the cron line {shown(text)} never comes", "no month has that day") from None
+        raise BadValueError(f"the cron line {shown(text)} never matches", "no month has that day") from None
     return " ".join(fields)
 
 
 def read_timezone(value: object) -> str:
-    """A name of the time zone database."""
+    """The name of a time zone."""
     text = read_text(value, "a time zone", "write, for example, Europe/Moscow")
     try:
         ZoneInfo(text)
@@ -155,7 +155,7 @@ def read_timezone(value: object) -> str:
 
 
 def read_paths(value: object) -> tuple[str, ...]:
-    """Globs on repositories' paths, letters of either case."""
+    """Globs on repository paths, in upper or lower case."""
     paths = read_texts(value, "repositories", "shop/api, ml/**")
     for text in paths:
         if text.startswith("re:"):
@@ -166,17 +166,17 @@ def read_paths(value: object) -> tuple[str, ...]:
 
 
 def read_digests(value: object) -> tuple[str, ...]:
-    """Digests of images, each in full."""
+    """Whole digests of images."""
     digests = read_texts(value, "digests", "sha256:9f86d081…")
     for digest in digests:
         if not re.fullmatch(DIGEST, digest):
             got = f"expected a digest, got {shown(digest)}"
-            raise BadValueError(got, "write it in full, as plan names it: sha256:…")
+            raise BadValueError(got, "write the whole digest, as the plan shows it: sha256:…")
     return tuple(digests)
 
 
 def read_helper(value: object) -> str:
-    """NAME of a program docker-credential-NAME."""
+    """The NAME of a program docker-credential-NAME."""
     text = read_text(value, "the name of a helper", "write, for example, ecr-login")
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
         raise BadValueError(f"expected the name of a helper, got {shown(text)}", "write, for example, ecr-login")
@@ -186,18 +186,18 @@ def read_helper(value: object) -> str:
 
 
 def read_words(value: object) -> tuple[str, ...]:
-    """A program and its arguments. They are not shown: a secret may be among them."""
+    """A program and its arguments. They are never quoted: an argument may be a secret."""
     words = value if isinstance(value, list) else []
     if not words or not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0].strip():
         example = "write, for example, [/usr/local/bin/registry-password, production]"
-        raise BadValueError("expected a list of a program and its arguments", f"{example}; no shell reads it")
+        raise BadValueError("expected a list of a program and its arguments", f"{example}; no shell interprets it")
     return tuple(words)
 
 
 def read_true(value: object) -> bool:
-    """`true`: a key that is either said or left out."""
+    """The value `true`; without the key, the value is false."""
     if value is not True:
-        raise BadValueError(f"expected true, got {shown(value)}", "leave the key out to say no")
+        raise BadValueError(f"expected true, got {shown(value)}", "remove the key to turn it off")
     return True
 
 
@@ -219,7 +219,7 @@ HelperName = Annotated[
     str, Reader(read_helper, text_schema("^(?!docker-credential-)[A-Za-z0-9][A-Za-z0-9._-]*$", "ecr-login"))
 ]
 Yes = Annotated[bool, Reader(read_true, {"const": True})]
-# Of YAML's and ISO's ways to write one, those with a time and a zone.
+# The notations of YAML and ISO 8601 with a time and a zone.
 INSTANT = "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}.[0-9:.,]+ ?(Z|[+-][0-9:]+)$"
 Instant = Annotated[datetime, Reader(read_instant, text_schema(INSTANT, "2026-11-20T03:00:00Z"))]
 Pause = Annotated[Duration, at_least(timedelta(seconds=1), "1s")]

@@ -1,4 +1,4 @@
-"""The configuration as it is now, read again whenever the file has changed: a mode switched off is obeyed at once."""
+"""The current configuration, reread whenever the file changes, so that a change of `mode` takes effect at once."""
 
 import os
 import threading
@@ -13,21 +13,20 @@ from worker.logs import Log
 log = Log(__name__)
 
 Stamp = tuple[int, int, int]  # time of the last write, size, inode
-ABSENT: Stamp = (0, -1, 0)  # of a file that is not there
-NEVER: Stamp = (0, -2, 0)  # no file has it
+ABSENT: Stamp = (0, -1, 0)  # no file
+NEVER: Stamp = (0, -2, 0)  # matches no file
 
-STILL = 1.0  # seconds for which a changed file must not change again before it is read: it may be half written
-LONGEST = 10.0  # seconds to wait for that
+STILL = 1.0  # seconds without a change before a changed file is read: it may be incomplete
+LONGEST = 10.0  # seconds to wait for a stable file
 POLL = 0.05  # seconds
 
 
 class SettingsWatch:
-    """Hands out the current settings. Safe to use from several threads.
+    """Provides the current settings. Safe to use from several threads.
 
-    The file is read at once at first. After a change it is read when its size and time have been still for a second,
-    and whoever asks meanwhile waits: no intent is recorded by a file that somebody is writing.
-    A file that became invalid or vanished raises ConfigError at every call until it is mended: what is left of a run is
-    then skipped, never deleted by old settings.
+    The first read is immediate. A changed file is read after its size and time have been stable for a second, and
+    callers wait: no intent is recorded by an incomplete file. An invalid or missing file raises ConfigError at every
+    call until it is corrected: the rest of a run is then skipped, never deleted by old settings.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class SettingsWatch:
         self._lock = threading.Lock()
         self._seen: Stamp | None = None
         self._settings: Settings | ConfigError | None = None
-        self._known: dict[str, RegistrySettings] = {}  # by key, as the file had them last
+        self._known: dict[str, RegistrySettings] = {}  # by key, from the last valid file
 
     @property
     def path(self) -> Path:
@@ -55,11 +54,11 @@ class SettingsWatch:
                 self._log()
             if isinstance(self._settings, ConfigError):
                 raise self._settings
-            self._known |= {one.key: one for one in self._settings.registries.values()}
+            self._known |= {registry.key: registry for registry in self._settings.registries.values()}
             return self._settings
 
     def last_known(self, key: str) -> RegistrySettings | None:
-        """A registry by its key, as a valid file that this process has read had it last."""
+        """A registry by its key, from the last valid file that contained it and that this process read."""
         with self._lock:
             return self._known.get(key)
 
@@ -70,7 +69,7 @@ class SettingsWatch:
             log.info("configuration_reloaded", file=str(self._path))
 
     def _read_when_still(self) -> None:
-        """Read the file once its stamp has been the same for long enough, and is so still when it was read."""
+        """Read the file after its stamp has been stable for `still` seconds and is unchanged after the read."""
         stamp, since = self._stamp(), time.monotonic()
         ends = since + LONGEST
         while (now := time.monotonic()) <= ends:
@@ -84,8 +83,8 @@ class SettingsWatch:
             elif settings is not None:
                 self._seen, self._settings = stamp, settings
                 return
-        changing = Mistake("", f"the file has not been still for {LONGEST:.0f} s", "write it at once, by a rename")
-        self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # read anew at the next call
+        changing = Mistake("", f"the file has kept changing for {LONGEST:.0f} s", "write a new file and rename it")
+        self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # reread at the next call
 
     def _stamp(self) -> Stamp:
         try:

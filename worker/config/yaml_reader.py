@@ -1,7 +1,7 @@
-"""Reads YAML as people mean it: a tree of mappings, lists and scalars, with repeated keys and surprises named.
+"""Reads YAML as people expect it: a tree of mappings, lists and scalars; repeated keys are mistakes.
 
-Built on the parser's events, not on a loader: nothing is ever constructed but text, numbers, booleans and null. Scalars
-are those of YAML 1.2's core schema, so that `no`, `on`, `010` and `12:30` stay the text that was written.
+Built on the parser's events, not on a loader: the only values are text, numbers, booleans and null. Scalars follow the
+core schema of YAML 1.2, so that `no`, `on`, `010` and `12:30` stay text.
 """
 
 import re
@@ -24,9 +24,9 @@ from yaml.events import (
 from policies.mistakes import Mistake, join, no_value
 
 MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 32  # of nesting; our deepest document needs eight
+MAX_DEPTH = 32  # of nesting; the deepest valid document needs eight
 
-# What is longer, or begins with a zero, stays text, and is refused as such where a number is wanted.
+# A longer number, or one with a leading zero, stays text and is refused where a number is expected.
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -36,7 +36,7 @@ Tree = dict[str, "Tree"] | list["Tree"] | str | int | float | bool | None
 
 
 class YamlError(Exception):
-    """Nothing more can be read of this file."""
+    """The rest of the file cannot be read."""
 
     def __init__(self, path: str, got: str, remedy: str) -> None:
         self.mistake = Mistake(path, got, remedy)
@@ -44,15 +44,15 @@ class YamlError(Exception):
 
 
 def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
-    """The tree of a document, and what is wrong with it but did not stop the reading. Raises YamlError."""
+    """The tree of a document, and the mistakes that did not stop the parser. Raises YamlError."""
     if len(content) > MAX_BYTES:
-        raise YamlError("", "is larger than 1 MiB", "`defaults` shares what registries have in common")
+        raise YamlError("", "is larger than 1 MiB", "put the keys that registries share into `defaults`")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, about ten times as fast
     builder = _Builder(iter(yaml.parse(_text(content), Loader=loader)))
     try:
         return builder.document(), tuple(builder.mistakes)
     except yaml.reader.ReaderError as error:
-        raise YamlError("", f"holds the character {error.character!r}", "write text in UTF-8") from error
+        raise YamlError("", f"contains the character {error.character!r}", "write text in UTF-8") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = content.splitlines()[mark.line : mark.line + 1] if mark else []
@@ -60,7 +60,7 @@ def parse(content: bytes) -> tuple[Tree, tuple[Mistake, ...]]:
             raise YamlError(f"line {mark.line + 1}", "a tab indents this line", "indent with spaces") from error
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(where, f"this is not YAML: {problem}", "look here and on the line before") from error
+        raise YamlError(where, f"invalid YAML: {problem}", "check this line and the line before") from error
 
 
 def _text(content: bytes) -> str:
@@ -69,10 +69,10 @@ def _text(content: bytes) -> str:
     except UnicodeDecodeError as error:
         got = f"is not text in UTF-8: byte {error.start} is 0x{content[error.start]:02x}"
         raise YamlError("", got, "save it as UTF-8") from None
-    odd = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", text)
-    if odd:
-        line = text.count("\n", 0, odd.start()) + 1
-        raise YamlError(f"line {line}", f"holds the character {odd.group()!r}", "write plain text")
+    control = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", text)
+    if control:
+        line = text.count("\n", 0, control.start()) + 1
+        raise YamlError(f"line {line}", f"contains the character {control.group()!r}", "write plain text")
     return text
 
 
@@ -84,8 +84,8 @@ def _refuse_anchor(event: Event, where: str) -> None:
     anchor = getattr(event, "anchor", None)
     if isinstance(event, AliasEvent) or anchor is not None:
         mark = "*" if isinstance(event, AliasEvent) else "&"
-        what = f"YAML anchors and aliases are not read, got {mark}{anchor}"
-        raise YamlError(where, what, "`defaults` shares what registries have in common")
+        what = f"YAML anchors and aliases are not supported, got {mark}{anchor}"
+        raise YamlError(where, what, "put the keys that registries share into `defaults`")
 
 
 @dataclass
@@ -108,7 +108,7 @@ class _Builder:
         return tree
 
     def given(self, event: Event, path: str, depth: int) -> Tree:
-        """The value of a key or an item of a list; one that is absent, or null, is a mistake."""
+        """The value of a key or of a list item; an absent or null value is a mistake."""
         value = self.value(event, path, depth)
         if value is None:
             self.mistakes.append(no_value(path))
@@ -118,19 +118,21 @@ class _Builder:
         where = f"line {_line(event)}"
         _refuse_anchor(event, path or where)
         if depth > MAX_DEPTH:
-            raise YamlError(where, f"is nested more than {MAX_DEPTH} levels deep", "see docs/configuration.md")
+            raise YamlError(
+                where, f"is nested more than {MAX_DEPTH} levels deep", "docs/configuration.md shows the structure"
+            )
         if isinstance(event, ScalarEvent):
             return self.scalar(event, path)
         if isinstance(event, CollectionStartEvent) and event.tag not in (None, "!") and not event.implicit:
             self.mistakes.append(
-                Mistake(path or where, f"YAML tags are not read, got {event.tag}", "leave the tag out")
+                Mistake(path or where, f"YAML tags are not supported, got {event.tag}", "remove the tag")
             )
         return self.mapping(path, depth) if isinstance(event, MappingStartEvent) else self.sequence(path, depth)
 
     def scalar(self, event: ScalarEvent, path: str) -> Tree:
         text: str = event.value
         if event.tag is not None and event.tag != "!":
-            self.mistakes.append(Mistake(path, f"YAML tags are not read, got {event.tag}", "leave the tag out"))
+            self.mistakes.append(Mistake(path, f"YAML tags are not supported, got {event.tag}", "remove the tag"))
             return text
         if not event.implicit[0] or event.style not in (None, ""):
             return text
@@ -157,7 +159,7 @@ class _Builder:
             key, line = self.key(event, path), _line(event)
             value = self.given(next(self.events), join(path, key), depth + 1)
             if key in entries:
-                what = f"is given twice, on lines {lines[key]} and {line}"
+                what = f"is written twice, on lines {lines[key]} and {line}"
                 self.mistakes.append(Mistake(join(path, key), what, "keep one"))
             else:
                 entries[key], lines[key] = value, line
@@ -172,4 +174,4 @@ class _Builder:
             self.mistakes.append(Mistake(path, f"expected text as a key, got {event.value!r}", "put it in quotes"))
             return str(event.value)
         where = path or f"line {_line(event)}"
-        raise YamlError(where, "a list or a mapping is no key", "write plain text before the colon")
+        raise YamlError(where, "expected text as a key, got a list or a mapping", "write plain text before the colon")

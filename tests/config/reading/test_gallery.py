@@ -33,32 +33,32 @@ OCI_WAYS_IN = "username with password, anonymous, helper, docker_config, command
 WAYS_IN = f"{YANDEX_WAYS_IN}, {OCI_WAYS_IN}"
 URL = "write, for example, https://registry.example.com"
 IDS = "`yc container registry list` or `yc cloud-registry registry list` shows the ids"
-EXAMPLE = "docs/configuration.md has an example to start from"
-ADDRESS = "write, for example, json://127.0.0.1:8080/hook, or keep it in {file: PATH} or {env: NAME}"
+EXAMPLE = "start from the example in docs/configuration.md"
+ADDRESS = "write, for example, json://127.0.0.1:8080/hook, or store it in {file: PATH} or {env: NAME}"
 OUTCOMES = "write always, or a list of succeeded, partial, blocked, failed, aborted, missed"
-SECRET = "a secret must be there and readable before anything starts"
+SECRET = "every secret must exist and be readable at the start"
 
 MESSAGES = {
-    "empty": f"is empty; {EXAMPLE}",
-    "only-comments": f"is empty; {EXAMPLE}",
+    "empty": f"the file is empty; {EXAMPLE}",
+    "only-comments": f"the file is empty; {EXAMPLE}",
     "a-list": f"expected a mapping, got a list; {EXAMPLE}",
     "not-yaml": (
-        "line 3, column 9: this is not YAML: while parsing a flow mapping did not find expected ',' or "
-        "'}'; look here and on the line before"
+        "line 3, column 9: invalid YAML: while parsing a flow mapping did not find expected ',' or "
+        "'}'; check this line and the line before"
     ),
     "tab": "line 2: a tab indents this line; indent with spaces",
     "two-documents": "line 6: a second document begins here; keep one document in the file",
     "alias": (
-        "policies.nightly: YAML anchors and aliases are not read, got &rules;"
-        " `defaults` shares what registries have in common"
+        "policies.nightly: YAML anchors and aliases are not supported, got &rules;"
+        " put the keys that registries share into `defaults`"
     ),
     "merge-key": f"registries.production.<<: unknown key '<<'; known here: {REGISTRY_KEYS}",
-    "yaml-tag": ("registries.production.mode: YAML tags are not read, got tag:yaml.org,2002:str; leave the tag out"),
-    "deeply-nested": "line 1: is nested more than 32 levels deep; see docs/configuration.md",
+    "yaml-tag": ("registries.production.mode: YAML tags are not supported, got tag:yaml.org,2002:str; remove the tag"),
+    "deeply-nested": "line 1: is nested more than 32 levels deep; docs/configuration.md shows the structure",
     "number-as-key": "policies: expected text as a key, got '2026'; put it in quotes",
-    "list-as-key": "policies: a list or a mapping is no key; write plain text before the colon",
-    "repeated-registry-key": "registries.production.mode: is given twice, on lines 7 and 8; keep one",
-    "repeated-policy": "policies.nightly: is given twice, on lines 2 and 5; keep one",
+    "list-as-key": "policies: expected text as a key, got a list or a mapping; write plain text before the colon",
+    "repeated-registry-key": "registries.production.mode: is written twice, on lines 7 and 8; keep one",
+    "repeated-policy": "policies.nightly: is written twice, on lines 2 and 5; keep one",
     "unknown-key": f"registry: unknown key 'registry'; did you mean registries? known here: {TOP_KEYS}",
     "unknown-registry-key": (
         f"registries.production.shedule: unknown key 'shedule'; did you mean schedule? known here: {REGISTRY_KEYS}"
@@ -131,20 +131,23 @@ MESSAGES = {
         "registries.production.in_use[0].name: expected a name of letters, digits, '.', '_' and '-', at most 63, got "
         "'our cluster'; choose another name"
     ),
-    "source-twice": ("registries.production.in_use[1].name: a second source is named 'cluster'; choose another name"),
+    "source-twice": (
+        "registries.production.in_use[1].name: another source already has the name 'cluster'; choose another name"
+    ),
     "source-max-age": (
         "registries.production.in_use[0].max_age: expected a duration of at least 1s, got 0s; write 1s or more"
     ),
     "source-plain-http": (
-        "registries.production.in_use[0].url: plain http is for loopback addresses only, got "
+        "registries.production.in_use[0].url: plain http is allowed to loopback addresses only, got "
         "'http://example.com/in-use'; write https://example.com/in-use"
     ),
     "source-with-password": (
-        "registries.production.in_use[0].url: a URL with a user or password in it is not read;"
-        " write the host only, and `token` beside it"
+        "registries.production.in_use[0].url: expected a URL without user and password;"
+        " write only the host, and the token in `token`"
     ),
     "source-token-in-the-file": (
-        "registries.production.in_use[0].token: expected {file: PATH} or {env: NAME}; secrets do not stand in this file"
+        "registries.production.in_use[0].token: expected {file: PATH} or {env: NAME}; put the secret into"
+        " a file or an environment variable"
     ),
     "source-without-namespaces": (
         "registries.production.in_use[0].namespaces: expected a list of names, got an empty list;"
@@ -167,67 +170,72 @@ MESSAGES = {
         f"file {FOLDER}/no-such-token does not exist; {SECRET}"
     ),
     "notify-of-a-registry": f"registries.production.notify: unknown key 'notify'; known here: {REGISTRY_KEYS}",
-    "notify-without-url": "notify[0].url: is missing; write an address of apprise, or where it is kept",
-    "notify-not-an-address": f"notify[0].url: expected an address of apprise, got something else; {ADDRESS}",
-    "notify-with-password": (
-        "notify[0].url: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}"
+    "notify-without-url": (
+        "notify[0].url: is missing; write an address of apprise, or {file: PATH} or {env: NAME} that contains it"
     ),
-    "notify-outcome": "notify[0].on: expected outcomes of runs, got 'block'; did you mean blocked?",
+    "notify-not-an-address": f"notify[0].url: expected an address of apprise, got something else; {ADDRESS}",
+    "notify-with-password": ("notify[0].url: contains a password; store the whole URL in {file: PATH} or {env: NAME}"),
+    "notify-outcome": "notify[0].on: expected an outcome of a run, got 'block'; did you mean blocked?",
     "notify-no-outcome": f"notify[0].on: expected always or a list of outcomes, got an empty list; {OUTCOMES}",
     "notify-sometimes": f"notify[0].on: expected always or a list of outcomes, got 'sometimes'; {OUTCOMES}",
     "notify-no-such-registry": ("notify[0].registries: there is no registry 'producton'; did you mean production?"),
     "key-of-another-kind": (
-        "registries.production.repositories: is a key of kind oci, and this is of kind yandex-container-registry;"
-        " leave it out"
+        "registries.production.repositories: is a key of kind oci, but this registry is of kind"
+        " yandex-container-registry;"
+        " remove it"
     ),
     "id-of-an-oci-registry": (
-        f"registries.production.id: is a key of kind {YANDEX}, and this is of kind oci; write url instead"
+        f"registries.production.id: is a key of kind {YANDEX}, but this registry is of kind oci; write url instead"
     ),
     "url-of-a-yandex-registry": (
-        "registries.production.url: is a key of kind oci, and this is of kind yandex-cloud-registry; write id instead"
+        "registries.production.url: is a key of kind oci, but this registry is of kind"
+        " yandex-cloud-registry; write id instead"
     ),
     "transitional-of-another-kind": (
-        "registries.production.transitional: is a key of kind yandex-cloud-registry, and this is of kind "
-        "yandex-container-registry; leave it out"
+        "registries.production.transitional: is a key of kind yandex-cloud-registry, but this registry is of kind "
+        "yandex-container-registry; remove it"
     ),
-    "transitional-false": ("registries.production.transitional: expected true, got false; leave the key out to say no"),
+    "transitional-false": (
+        "registries.production.transitional: expected true, got false; remove the key to turn it off"
+    ),
     "default-of-another-kind": (
-        f"defaults.endpoints: is a key of kind {YANDEX}, and registries.production is of kind oci;"
-        " write it in the registries that have it"
+        f"defaults.endpoints: is a key of kind {YANDEX}, but registries.production is of kind oci;"
+        " move it to the registries of that kind"
     ),
     "missing-url": (
         "registries.production.url: is missing; write the registry's address, such as https://registry.example.com"
     ),
     "credentials-of-another-kind": (
-        f"registries.production.credentials.iam_token: is how to sign in to kind {YANDEX}, and this is of kind oci;"
+        f"registries.production.credentials.iam_token: is a sign-in method of kind {YANDEX}, but this"
+        " registry is of kind oci;"
         f" write one of {OCI_WAYS_IN}"
     ),
     "anonymous-at-a-yandex-registry": (
-        "registries.production.credentials.anonymous: is how to sign in to kind oci, and this is of kind "
+        "registries.production.credentials.anonymous: is a sign-in method of kind oci, but this registry is of kind "
         f"yandex-cloud-registry; write one of {YANDEX_WAYS_IN}"
     ),
     "two-ways-into-oci": (
-        "registries.production.credentials: expected one way to sign in, got username, password and anonymous;"
+        "registries.production.credentials: expected one sign-in method, got username, password and anonymous;"
         f" keep one of {WAYS_IN}"
     ),
     "username-without-password": (
-        "registries.production.credentials: expected username and password, got username alone;"
-        " write password beside it"
+        "registries.production.credentials: expected username and password, got only username; add password"
     ),
     "password-in-the-file": (
         "registries.production.credentials.password: expected {file: PATH} or {env: NAME};"
-        " secrets do not stand in this file"
+        " put the secret into a file or an environment variable"
     ),
     "password-not-there": (
         f"registries.production.credentials.password: environment variable NO_SUCH_PASSWORD is not set; {SECRET}"
     ),
     "url-with-query": (
-        "registries.production.url: expected an address without a query, got 'https://registry.example.com/team?page=1';"
+        "registries.production.url: expected a URL without a query, got 'https://registry.example.com/team?page=1';"
         " write https://registry.example.com/team"
     ),
     "url-plain-http": (
-        "registries.production.url: plain http is for loopback addresses only, got 'http://registry.example.com';"
-        " write https://registry.example.com, or insecure_http: true beside it on a private network"
+        "registries.production.url: plain http is allowed to loopback addresses only, got"
+        " 'http://registry.example.com';"
+        " write https://registry.example.com, or add insecure_http: true on a private network"
     ),
     "url-without-scheme": f"registries.production.url: expected a URL, got 'registry.example.com'; {URL}",
     "repositories-empty": (
@@ -240,20 +248,20 @@ MESSAGES = {
         " or digest"
     ),
     "repositories-with-a-host": (
-        "registries.production.repositories[1]: 'registry.example.com/shop/**' begins with the host of"
-        " registries.production, which no path has; write shop/**"
+        "registries.production.repositories[1]: 'registry.example.com/shop/**' starts with the host of"
+        " registries.production, which is not part of a path; write shop/**"
     ),
     "repositories-from-the-root": (
         "registries.production.repositories: expected a pattern that a repository's path can match, got '/shop/api':"
         " a path has no / at its beginning or end, and no //; write shop/api"
     ),
     "rule-with-an-id": (
-        "policies.nightly[1].repositories[0]: 'crpvab5oob146rh73ilt/shop/**' begins with the id of"
-        " registries.production, which no path has; write shop/**"
+        "policies.nightly[1].repositories[0]: 'crpvab5oob146rh73ilt/shop/**' starts with the id of"
+        " registries.production, which is not part of a path; write shop/**"
     ),
     "rule-with-a-host": (
-        "policies.nightly[0].except_repositories[0]: 'cr.yandex/crpvab5oob146rh73ilt/shop' begins with the host of"
-        " registries.production, which no path has; write shop"
+        "policies.nightly[0].except_repositories[0]: 'cr.yandex/crpvab5oob146rh73ilt/shop' starts with the host of"
+        " registries.production, which is not part of a path; write shop"
     ),
     "pattern-of-no-tag": (
         "policies.nightly[0].keep.tags[0]: expected a pattern that a tag can match, got '^v[0-9]+$': a tag cannot"
@@ -265,7 +273,7 @@ MESSAGES = {
     ),
     "token-host-is-a-url": (
         "registries.production.token_hosts: expected a host, got 'https://auth.example.com/token';"
-        " write the host alone, such as auth.example.com, or with its port"
+        " write only the host, such as auth.example.com, or the host with its port"
     ),
     "token-hosts-is-text": (
         "registries.production.token_hosts: expected a list of hosts, got 'auth.example.com';"
@@ -273,21 +281,21 @@ MESSAGES = {
     ),
     "ignore-unreadable-by-tag": (
         "registries.production.ignore_unreadable: expected a digest, got 'shop/api:v1';"
-        " write it in full, as plan names it: sha256:…"
+        " write the whole digest, as the plan shows it: sha256:…"
     ),
     "push-time": (
         "registries.production.push_time: expected first_seen or image, got 'created'; write first_seen or image"
     ),
     "two-names-of-a-url": (
-        "registries.copy: is the same registry as registries.production: kind and url; keep one of the two"
+        "registries.copy: is the same registry as registries.production: the same kind and url; keep one of the two"
     ),
     "untagged-of-oci": (
-        "policies.nightly[1].delete.untagged: is never answered in registries.production: kind oci does not list "
-        "images without tags; give that registry a policy without it"
+        "policies.nightly[1].delete.untagged: is always unknown in registries.production: kind oci does not list "
+        "untagged images; give that registry a policy without it"
     ),
     "untagged-kept-in-oci": (
-        "policies.nightly[1].keep.untagged_for: is never answered in registries.production: kind oci does not list "
-        "images without tags; give that registry a policy without it"
+        "policies.nightly[1].keep.untagged_for: is always unknown in registries.production: kind oci does not list "
+        "untagged images; give that registry a policy without it"
     ),
     "later-condition": f"policies.nightly[1].delete.not_pulled_for: is not built yet; known here: {SELECT_CONDITIONS}",
     "kind": f"registries.production.kind: expected {KINDS}, got 'yandex'; write {KINDS}",
@@ -341,16 +349,18 @@ MESSAGES = {
     ),
     "schedule-word": f"registries.production.schedule: expected a cron line of five fields, got 1 in '@daily'; {CRON}",
     "schedule-last-day": (
-        "registries.production.schedule: L is not read in cron lines, got '0 3 L * *'; write days as numbers or names"
+        "registries.production.schedule: L is not supported in a cron line, got '0 3 L * *'; write days"
+        " as numbers or names"
     ),
     "schedule-third-friday": (
-        "registries.production.schedule: # is not read in cron lines, got '0 3 * * 5#3'; write days as numbers or names"
+        "registries.production.schedule: # is not supported in a cron line, got '0 3 * * 5#3'; write days"
+        " as numbers or names"
     ),
     "schedule-minute": (
-        f"registries.production.schedule: expected a cron line, got '61 3 * * *': its minute is wrong; {CRON}"
+        f"registries.production.schedule: expected a cron line, got '61 3 * * *': its minute is invalid; {CRON}"
     ),
     "schedule-never": (
-        f"registries.production.schedule: expected a cron line, got '0 3 30 2 *': its day of month is wrong; {CRON}"
+        f"registries.production.schedule: expected a cron line, got '0 3 30 2 *': its day of month is invalid; {CRON}"
     ),
     "timezone": ("registries.production.timezone: there is no time zone 'Europe/Moskow'; did you mean Europe/Moscow?"),
     "timezone-is-a-path": (
@@ -359,7 +369,8 @@ MESSAGES = {
     "no-such-policy": "registries.production.policy: there is no policy 'nigthly'; did you mean nightly?",
     "default-of-a-registry": "defaults.timezone: there is no time zone 'Moscow'; write, for example, Europe/Moscow",
     "two-names": (
-        "registries.copy: is the same registry as registries.production: kind, endpoint and id; keep one of the two"
+        "registries.copy: is the same registry as registries.production: the same kind, endpoint and id;"
+        " keep one of the two"
     ),
     "missing-secret-file": (
         f"registries.production.credentials.service_account_key: file {FOLDER}/no-such-key.json does not "
@@ -370,59 +381,61 @@ MESSAGES = {
     ),
     "secret-in-the-file": (
         "registries.production.credentials.iam_token: expected {file: PATH} or {env: NAME};"
-        " secrets do not stand in this file"
+        " put the secret into a file or an environment variable"
     ),
     "secret-twice": "registries.production.credentials.iam_token: expected one of file and env, got both; keep one",
     "two-ways-to-sign-in": (
-        "registries.production.credentials: expected one way to sign in, got iam_token and metadata;"
+        "registries.production.credentials: expected one sign-in method, got iam_token and metadata;"
         f" keep one of {WAYS_IN}"
     ),
     "no-way-to-sign-in": (
-        f"registries.production.credentials: expected one way to sign in, got none; keep one of {WAYS_IN}"
+        f"registries.production.credentials: expected one sign-in method, got none; keep one of {WAYS_IN}"
     ),
     "metadata-false": (
-        "registries.production.credentials.metadata: expected true, got false; leave the key out to say no"
+        "registries.production.credentials.metadata: expected true, got false; remove the key to turn it off"
     ),
     "plain-http": (
-        "registries.production.endpoints.container_registry: plain http is for loopback addresses only, "
-        "got 'http://registry.example.com'; write https://registry.example.com, or insecure_http: true beside it on a"
+        "registries.production.endpoints.container_registry: plain http is allowed to loopback addresses only, "
+        "got 'http://registry.example.com'; write https://registry.example.com, or add insecure_http: true on a"
         " private network"
     ),
     "endpoint-with-path": (
-        "registries.production.endpoints.docker: expected a root, got 'https://cr.yandex/v2'; write https://cr.yandex"
+        "registries.production.endpoints.docker: expected a URL without a path, got"
+        " 'https://cr.yandex/v2'; write https://cr.yandex"
     ),
     "endpoint-with-password": (
-        "registries.production.endpoints.iam: a URL with a user or password in it is not read; write the host only"
+        "registries.production.endpoints.iam: expected a URL without user and password; write only the host"
     ),
     "endpoint-without-scheme": (
         "registries.production.endpoints.iam: expected a URL, got 'iam.example.com';"
         " write, for example, https://cr.yandex"
     ),
-    "redis-with-password": "redis: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
+    "redis-with-password": "redis: contains a password; store the whole URL in {file: PATH} or {env: NAME}",
     "redis-scheme": (
-        "redis: expected a URL of Redis: its scheme is not redis, rediss or unix; write, for example, redis://127.0.0.1:6379/0"
+        "redis: expected a Redis URL: its scheme is not redis, rediss or unix; write, for example,"
+        " redis://127.0.0.1:6379/0"
     ),
     "store-in-memory": (
         "store: expected the path of a file after sqlite://;"
         " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
     ),
     "store-kind": (
-        "store: expected a store's URL: its scheme is not sqlite or postgresql+psycopg;"
+        "store: expected a store URL: its scheme is not sqlite or postgresql+psycopg;"
         " write sqlite:////absolute/path.db or postgresql+psycopg://user@host/database"
     ),
-    "store-with-password": "store: a password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
+    "store-with-password": "store: contains a password; store the whole URL in {file: PATH} or {env: NAME}",
     "listen-without-host": 'web.listen: expected an address, got 9811; write, for example, "127.0.0.1:9811"',
     "listen-port": "web.listen: expected an address, got '127.0.0.1:98110'; write, for example, \"127.0.0.1:9811\"",
     "after-run-twice": "registries.production.after_run: expected one of command and url, got both; keep one",
     "after-run-of-a-shell": (
         "registries.production.after_run.command: expected a list of a program and its arguments; write, for example, "
-        "[/usr/local/bin/registry-password, production]; no shell reads it"
+        "[/usr/local/bin/registry-password, production]; no shell interprets it"
     ),
     "after-run-plain-http": (
-        "registries.production.after_run.url: plain http is for loopback addresses only, got "
+        "registries.production.after_run.url: plain http is allowed to loopback addresses only, got "
         "'http://collector.example.com/runs'; write https://collector.example.com/runs"
     ),
-    "after-run-token": "registries.production.after_run: token goes with url, and here is a command; leave it out",
+    "after-run-token": "registries.production.after_run: token belongs to url, but here is a command; remove it",
     "retention": "retention.plans: expected at least 1, got 0; write 1 or more",
     "lease": "timing.lease: expected a duration of at least 1s, got 0s; write 1s or more",
     "policy-is-a-mapping": (
@@ -463,9 +476,9 @@ MESSAGES = {
     "digest": (
         "policies.nightly[1].delete.digests[0]: expected a digest, got 'sha256:abc'; write sha256: and 64 digits 0-9a-f"
     ),
-    "binary": "line 1: holds the character '\\x00'; write plain text",
+    "binary": "line 1: contains the character '\\x00'; write plain text",
     "not-utf-8": "is not text in UTF-8: byte 12 is 0xe4; save it as UTF-8",
-    "control-character": "line 2: holds the character '\\x1b'; write plain text",
+    "control-character": "line 2: contains the character '\\x1b'; write plain text",
 }
 
 
@@ -530,7 +543,7 @@ def test_a_file_of_two_mebibytes(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text("policies:\n" + "  # a comment\n" * 160_000)
     done, seconds = check(path)
-    remedy = "`defaults` shares what registries have in common"
+    remedy = "put the keys that registries share into `defaults`"
     assert (done.returncode, done.stderr.decode()) == (2, f"{path}: is larger than 1 MiB; {remedy}\n")
     assert seconds < 2
 
@@ -587,10 +600,10 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("path", "environ", "line"),
     [
-        pytest.param("no.yaml", {}, "no.yaml: there is no such file", id="missing"),
-        pytest.param(None, {}, "registry-gc.yaml: there is no such file", id="missing in the working folder"),
+        pytest.param("no.yaml", {}, "no.yaml: the file does not exist", id="missing"),
+        pytest.param(None, {}, "registry-gc.yaml: the file does not exist", id="missing in the working folder"),
         pytest.param(
-            None, {"REGISTRY_GC_CONFIG": "x.yaml"}, "x.yaml: there is no such file", id="named by the environment"
+            None, {"REGISTRY_GC_CONFIG": "x.yaml"}, "x.yaml: the file does not exist", id="named by the environment"
         ),
         pytest.param("/tmp", {}, "/tmp: cannot be read: Is a directory", id="a folder"),
     ],

@@ -24,8 +24,8 @@ def test_without_the_key_plain_http_is_for_loopback_only(file: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
     assert raised.value.lines == (
-        f"{file}: registries.r.url: plain http is for loopback addresses only, got 'http://registry.internal:5000/team';"
-        " write https://registry.internal:5000/team, or insecure_http: true beside it on a private network",
+        f"{file}: registries.r.url: plain http is allowed to loopback addresses only, got 'http://registry.internal:5000/team';"
+        " write https://registry.internal:5000/team, or add insecure_http: true on a private network",
     )
 
 
@@ -33,7 +33,7 @@ def test_plain_http_to_a_public_address_is_refused(file: Path) -> None:
     file.write_text(FILE.replace("URL", "http://8.8.8.8"))
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
-    what = "plain http is for private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"
+    what = "plain http is allowed to private addresses only, got 'http://8.8.8.8'; write https://8.8.8.8"
     assert raised.value.lines == (f"{file}: registries.r.url: {what}",)
 
 
@@ -55,4 +55,4 @@ def test_plain_http_to_a_public_endpoint_is_refused(file: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})
     (line,) = raised.value.lines
-    assert line.startswith(f"{file}: registries.r.endpoints.docker: plain http is for private addresses only")
+    assert line.startswith(f"{file}: registries.r.endpoints.docker: plain http is allowed to private addresses only")

@@ -63,7 +63,7 @@ def test_a_certificate_that_changes_is_read_again(tmp_path: Path, authority: Aut
     first = tls_context(file)
     assert tls_context(file) is first
     file.write_text("broken")
-    with pytest.raises(NetworkError, match="holds no certificate"):
+    with pytest.raises(NetworkError, match="contains no valid certificate"):
         tls_context(file)
 
 
@@ -71,9 +71,9 @@ def test_a_certificate_that_changes_is_read_again(tmp_path: Path, authority: Aut
     ("content", "what"),
     [
         pytest.param(None, "cannot be read: No such file or directory", id="missing"),
-        pytest.param("", "holds no certificate in PEM format, or a broken one", id="empty"),
-        pytest.param("rubbish", "holds no certificate in PEM format, or a broken one", id="rubbish"),
-        pytest.param("half", "holds no certificate in PEM format, or a broken one", id="cut off"),
+        pytest.param("", "contains no valid certificate in PEM format", id="empty"),
+        pytest.param("rubbish", "contains no valid certificate in PEM format", id="rubbish"),
+        pytest.param("half", "contains no valid certificate in PEM format", id="cut off"),
         pytest.param("folder", "cannot be read: Is a directory", id="a folder"),
     ],
 )

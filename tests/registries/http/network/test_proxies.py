@@ -210,7 +210,7 @@ def test_the_environment_names_no_proxy(text: str) -> None:
     [
         pytest.param(
             "http://gc:hunter2@proxy:3128",
-            "a user or password stands in the file; keep the whole URL in {file: PATH} or {env: NAME}",
+            "contains a user or password; store the whole URL in {file: PATH} or {env: NAME}",
             id="a password",
         ),
         pytest.param(
@@ -231,7 +231,7 @@ def test_the_environment_names_no_proxy(text: str) -> None:
         ),
         pytest.param(
             "{env: NO_SUCH}",
-            "environment variable NO_SUCH is not set; a secret must be there and readable before anything starts",
+            "environment variable NO_SUCH is not set; every secret must exist and be readable at the start",
             id="a secret that is not there",
         ),
     ],

@@ -206,7 +206,7 @@ def test_nobody_is_asked_where_nobody_need_sign_in(opened: Opener, program: Prog
         pytest.param(
             "{command: get hunter2}",
             ".command: expected a list of a program and its arguments; write, for example,"
-            " [/usr/local/bin/registry-password, production]; no shell reads it",
+            " [/usr/local/bin/registry-password, production]; no shell interprets it",
             id="a line of a shell",
         ),
         pytest.param(
@@ -221,12 +221,12 @@ def test_nobody_is_asked_where_nobody_need_sign_in(opened: Opener, program: Prog
         ),
         pytest.param(
             "{docker_config: odd.json}",
-            ".docker_config: file FOLDER/odd.json is no configuration of docker: it is not a JSON object",
+            ".docker_config: file FOLDER/odd.json is not a Docker configuration: it is not a JSON object",
             id="an odd file",
         ),
         pytest.param(
             "{helper: sh, anonymous: true}",
-            ": expected one way to sign in, got anonymous and helper; keep one of ",
+            ": expected one sign-in method, got anonymous and helper; keep one of ",
             id="two ways",
         ),
     ],

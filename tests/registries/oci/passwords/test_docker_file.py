@@ -219,7 +219,7 @@ def test_an_identity_token_that_was_refused_is_read_again(opened: Opener, tmp_pa
         pytest.param({}, "has no password for HOST", id="nothing"),
         pytest.param({"auths": []}, "has no password for HOST", id="a list"),
         pytest.param({"auths": {"HOST": {"auth": "hunter2"}}}, "is not base64 of name:password", id="no base64"),
-        pytest.param("hunter2", "is no configuration of docker", id="no JSON"),
+        pytest.param("hunter2", "is not a Docker configuration", id="no JSON"),
         pytest.param(None, "cannot be read: No such file", id="missing"),
     ],
 )

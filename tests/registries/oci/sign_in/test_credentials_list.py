@@ -171,24 +171,24 @@ def test_the_file_has_one_way_or_a_list_of_them(tmp_path: Path) -> None:
     ("kind", "written", "message"),
     [
         pytest.param(
-            URL, "[]", ": expected at least one way to sign in, got an empty list; write {anonymous: true} for none"
+            URL, "[]", ": expected at least one sign-in method, got an empty list; write {anonymous: true} for none"
         ),
         pytest.param(
             URL,
             "[{anonymous: true}, {repositories: [a], username: a, password: {env: A}}]",
-            "[0]: is for every repository, so that none after it is used; write it last",
+            "[0]: matches every repository, so the items after it are never used; write it last",
         ),
         pytest.param(
             URL,
             "[{repositories: [a b], anonymous: true}]",
             "[0].repositories: expected a pattern that a repository's path can match, got 'a b'",
         ),
-        pytest.param(URL, "[{repositories: [a]}]", "[0]: expected one way to sign in, got none; keep one of "),
+        pytest.param(URL, "[{repositories: [a]}]", "[0]: expected one sign-in method, got none; keep one of "),
         pytest.param(URL, "[anonymous]", "[0]: expected a mapping, got 'anonymous'; write keys and values"),
         pytest.param(
             URL,
             "[{repositories: [a], metadata: true}]",
-            "[0].metadata: is how to sign in to kind yandex-container-registry or yandex-cloud-registry, and",
+            "[0].metadata: is a sign-in method of kind yandex-container-registry or yandex-cloud-registry, but",
         ),
         pytest.param(
             URL,
@@ -198,7 +198,8 @@ def test_the_file_has_one_way_or_a_list_of_them(tmp_path: Path) -> None:
         pytest.param(
             "yandex-container-registry\n    id: crp1",
             "[{metadata: true}]",
-            ": expected a mapping, got a list; kind yandex-container-registry has one way to sign in for all",
+            ": expected a mapping, got a list; kind yandex-container-registry has one sign-in method for"
+            " all repositories",
         ),
     ],
     ids=["empty", "all first", "a space", "no way", "text", "another kind", "no list", "yandex"],
@@ -223,6 +224,6 @@ def test_a_mistake_in_defaults_is_told_once_and_where_it_stands(tmp_path: Path) 
         load(file, environ={})
     starts = [line.partition(";")[0].removeprefix(f"{file}: ") for line in raised.value.lines]
     assert starts == [
-        "defaults.credentials[0]: is for every repository, so that none after it is used",
+        "defaults.credentials[0]: matches every repository, so the items after it are never used",
         "defaults.credentials[1].helper: there is no program docker-credential-no-such",
     ]
