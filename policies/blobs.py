@@ -1,6 +1,6 @@
-"""The blobs of one repository in compact columns: which images name which, and how large they are.
+"""The blobs of one repository in compact columns: which images name which blobs, and how large the blobs are.
 
-Counted from an image's record while that is at hand; afterwards nothing here needs the record again.
+`Blobs.add` reads the records of images once and does not keep them.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from policies.image import Blob, Image
 
-DigestRows = npt.NDArray[np.uint64]  # rows of four: a digest
+DigestRows = npt.NDArray[np.uint64]  # a digest is a row of four words
 Sizes = npt.NDArray[np.int64]  # bytes
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _LENGTH = 71  # sha256: and 64 digits
@@ -24,17 +24,19 @@ _LINE_START = np.frombuffer(b"\nsha256:", dtype=np.uint64)
 
 
 class Blobs:
-    """Takes the images of a repository in, then answers what they name. An image may come in more than one row."""
+    """The blobs that the images of a repository name. An image may have more than one row."""
 
     def __init__(self) -> None:
-        self._number: defaultdict[str, int] = defaultdict(count().__next__)  # of each digest; a new one gets the next
-        self._rows: list[str] = []  # of each row: the image's digest
-        self._lengths = array("i")  # … and how many of the mentions below are its own
+        self._number: defaultdict[str, int] = defaultdict(
+            count().__next__
+        )  # of each digest; a new digest gets the next number
+        self._rows: list[str] = []  # the image's digest of each row
+        self._lengths = array("i")  # how many of the mentions below belong to each row
         self._mentioned = array("i")  # numbers
-        self._sizes = array("q")  # … and the bytes that were told with them
+        self._sizes = array("q")  # bytes reported with each mention
 
     def add(self, rows: Sequence[Image]) -> None:
-        """Count the blobs of some images."""
+        """Add the blobs of these images."""
         named = [blobs_of(row) for row in rows]
         blobs = list(chain.from_iterable(named))
         number = self._number
@@ -45,7 +47,7 @@ class Blobs:
 
     @property
     def digest_rows(self) -> DigestRows:
-        """The digests, each once; the numbers below are places in this."""
+        """The digests, each once; the number of a digest is its row."""
         return self._packed[0]
 
     @property
@@ -55,29 +57,29 @@ class Blobs:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Bytes of each digest; where two sizes were told, the smallest, so that no byte is promised in vain."""
-        mentioned, told = np.array(self._mentioned), np.array(self._sizes)
+        """Bytes of each digest. Of different reported sizes the smallest counts: no plan promises too many bytes."""
+        mentioned, reported = np.array(self._mentioned), np.array(self._sizes)
         smallest = np.empty(len(self._number), dtype=np.int64)
-        smallest[mentioned] = told
-        if (smallest[mentioned] != told).any():
-            np.minimum.at(smallest, mentioned, told)
+        smallest[mentioned] = reported
+        if (smallest[mentioned] != reported).any():
+            np.minimum.at(smallest, mentioned, reported)
         return smallest
 
     def of(self, image: Image) -> frozenset[int]:
-        """The numbers of what an image names."""
+        """The numbers of the blobs that an image names."""
         row = self._row_of.get(image.digest)
         if row is None:
             return frozenset()
         numbers = self._mentions[1]
         return frozenset(numbers[self._starts[row] : self._starts[row + 1]].tolist())
 
-    def counted(self, goes: Collection[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For each number: how many images that go name it, and whether one that stays does."""
+    def counted(self, deleted: Collection[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """For each number: how many deleted images name the blob, and whether a kept image names it."""
         rows, numbers = self._mentions
-        going = np.fromiter([digest in goes for digest in self._rows], dtype=np.bool_, count=len(self._rows))
-        by_going = going[rows]
-        references = np.bincount(numbers[by_going], minlength=len(self.sizes))
-        return references, np.bincount(numbers[~by_going], minlength=len(self.sizes)) > 0
+        is_deleted = np.fromiter([digest in deleted for digest in self._rows], dtype=np.bool_, count=len(self._rows))
+        by_deleted = is_deleted[rows]
+        references = np.bincount(numbers[by_deleted], minlength=len(self.sizes))
+        return references, np.bincount(numbers[~by_deleted], minlength=len(self.sizes)) > 0
 
     @cached_property
     def _packed(self) -> tuple[DigestRows, tuple[str, ...]]:
@@ -90,13 +92,13 @@ class Blobs:
 
     @cached_property
     def _starts(self) -> list[int]:
-        """Where the mentions of each row begin, and the last end."""
+        """The start of each row's mentions, and the end of the last."""
         starts: list[int] = np.searchsorted(self._mentions[0], np.arange(len(self._rows) + 1)).tolist()
         return starts
 
     @cached_property
     def _mentions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Every mention of a digest, once an image: the first row of the image, the number of the digest; sorted."""
+        """Each image's mention of each blob, once: the first row of the image, the number of the blob; sorted."""
         naming = np.repeat(np.arange(len(self._rows)), self._lengths)
         if len(set(self._rows)) < len(self._rows):  # rows of one image become one
             naming = np.array([self._row_of[digest] for digest in self._rows])[naming]
@@ -109,12 +111,12 @@ class Blobs:
 
 
 def blobs_of(image: Image) -> tuple[Blob, ...]:
-    """Config and layers, as the manifest names them: one blob may be named twice."""
+    """Config and layers in manifest order; a manifest may name a blob twice."""
     return image.layers if image.config is None else (image.config, *image.layers)
 
 
 def keys(rows: DigestRows) -> npt.NDArray[np.uint64]:
-    """One word for each digest: nearly always different for different digests, however digests were made up."""
+    """One word for each digest. The words of different digests nearly always differ, even of invented digests."""
     mixed: npt.NDArray[np.uint64] = rows[:, 0] * _MIX[0]
     for word in (1, 2, 3):
         mixed += rows[:, word] * _MIX[word]
@@ -122,7 +124,7 @@ def keys(rows: DigestRows) -> npt.NDArray[np.uint64]:
 
 
 def groups(rows: DigestRows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """An order that brings equal digests together, by their keys, and where each group starts in it."""
+    """An order, by keys, in which equal digests are adjacent, and the start of each group of equal digests."""
     key = keys(rows)
     order = np.argsort(key)
     key, ordered = key[order], rows[order]
@@ -130,7 +132,7 @@ def groups(rows: DigestRows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]
     np.not_equal(key[1:], key[:-1], out=new[1:])
     same = ordered[1:] == ordered[:-1]
     differ = ~(same[:, 0] & same[:, 1] & same[:, 2] & same[:, 3])
-    if np.any(differ & ~new[1:]):  # two digests of one key: sort by all the words, the key first
+    if np.any(differ & ~new[1:]):  # digests with the same key differ: sort by all words, the key first
         order = np.lexsort((*rows.T, keys(rows)))
         ordered = rows[order]
         new[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
@@ -138,25 +140,30 @@ def groups(rows: DigestRows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]
 
 
 def digest_rows(digests: Sequence[str]) -> DigestRows:
-    """Digests as rows of four words; one that is not sha256 stands for itself by the SHA-256 of its text."""
+    """Digests as rows of four words. The row of a digest that is not sha256 is the SHA-256 of its text."""
     return digest_rows_and_odd(digests)[0]
 
 
 def digest_rows_and_odd(digests: Sequence[str]) -> tuple[DigestRows, tuple[str, ...]]:
-    """Digests as `words`, and those that are not sha256: and 64 digits in small letters."""
-    packed, odd = _all_packed(digests), tuple[str, ...]()
+    """Digests as `digest_rows`, and those that are not sha256: and 64 lower-case digits."""
+    packed, odd = _all_packed(digests), list[str]()
     if packed is None:
-        odd = tuple(one for one in digests if _sha256(one) is None)
-        packed = b"".join(_sha256(one) or _sha256_of(one) for one in digests)
-    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4), odd
+        parts = []
+        for digest in digests:
+            if (part := _sha256(digest)) is None:
+                odd.append(digest)
+                part = hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()
+            parts.append(part)
+        packed = b"".join(parts)
+    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4), tuple(odd)
 
 
 def _all_packed(digests: Sequence[str]) -> bytes | None:
-    """`_sha256` of all of them at once, where all are of that kind."""
+    """The bytes of all digests, if all of them are sha256."""
     text = "\n".join(("", *digests)).encode("utf-8", "surrogatepass")
     if len(text) != (1 + _LENGTH) * len(digests):
         return None
-    lines = np.frombuffer(text, dtype=np.uint64).reshape(-1, 9)  # nine words each, the first always the same
+    lines = np.frombuffer(text, dtype=np.uint64).reshape(-1, 9)  # nine words each; the first is the line start
     digits = lines[:, 1:].tobytes()
     if (lines[:, 0] != _LINE_START).any() or not (digits.islower() or digits.isdigit()):
         return None
@@ -167,12 +174,8 @@ def _all_packed(digests: Sequence[str]) -> bytes | None:
 
 
 def _sha256(digest: str) -> bytes | None:
-    """The 32 bytes that a digest of the usual kind says."""
+    """The 32 bytes of a sha256 digest; None: it is another digest."""
     algorithm, _, digits = digest.partition(":")
     if algorithm == "sha256" and len(digest) == _LENGTH and set(digits) <= set("0123456789abcdef"):
         return bytes.fromhex(digits)
     return None
-
-
-def _sha256_of(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,7 +1,7 @@
-"""What one image is asked. An answer is yes, no or unknown; what unknown means is settled by the rule, not here.
+"""The conditions of rules. A condition answers yes, no or unknown for one image; its rule resolves *unknown*.
 
-A condition knows its answer and the fact behind it, nothing of verdicts. `tags` and `except_tags` mean different things
-in a select rule (every tag) and in a keep rule (one tag is enough), so each meaning is a class of its own.
+A condition gives its answer and the fact behind it, no verdict. `tags` and `except_tags` mean different things in a
+select rule (every tag matches) and in a keep rule (one tag is enough), so each meaning is a class of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -31,27 +31,27 @@ NO, UNKNOWN, YES = Answer.NO, Answer.UNKNOWN, Answer.YES
 
 
 class Sighting(NamedTuple):
-    """What complete scans before this one have seen of an image."""
+    """What earlier complete scans saw of an image."""
 
-    since: datetime | None  # since when with just the tags that it has; None: the last of them saw it with others
+    since: datetime | None  # since when untagged; None: the last of them saw the image with tags
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionContext:
-    """What an image is seen against: the instant, the sizes of its repository's indexes, what scans have seen."""
+    """The facts beyond an image that conditions need: the time, the sizes of indexes, the scan history."""
 
     now: datetime
     index_size: Callable[[Image], int | None] = lambda _: None
     seen: Callable[[Image], Sighting | None] = lambda _: None  # None: no complete scan has seen it
-    suspicion: str = ""  # why push times are not believed
-    suspicious: Container[str] = ()  # digests of the images whose push time is not
+    suspicion: str = ""  # why push times are not trusted
+    suspicious: Container[str] = ()  # digests of the images whose push time is not trusted
 
     def size(self, image: Image) -> int | None:
-        """Bytes of an image, or of an index and all that it lists, each blob once; None: not told."""
+        """Bytes of an image, or of an index and all its children, each blob once; None: unknown."""
         return image.compressed_size if image.children is UNSET else self.index_size(image)
 
     def sizes(self, images: Iterable[Image]) -> list[int | None]:
-        """`size` of all of these."""
+        """The size of each image."""
         unset, index_size = UNSET, self.index_size
         return [image.compressed_size if image.children is unset else index_size(image) for image in images]
 
@@ -63,7 +63,7 @@ class ConditionContext:
 
 
 class Condition(ABC):
-    """A question about an image."""
+    """A question about an image. `holds` and `fact` define it; `split` and `facts` do the same for many images."""
 
     __slots__ = ()
 
@@ -72,14 +72,14 @@ class Condition(ABC):
 
     @abstractmethod
     def fact(self, image: Image, context: ConditionContext, /) -> str:
-        """A few words on why the answer is yes, or which fact was not told where it is unknown."""
+        """Why the answer is yes or, if it is unknown, which fact is unknown."""
 
     def facts(self, images: Sequence[Image], context: ConditionContext, /) -> list[str]:
-        """`fact` of all of these at once."""
+        """The fact of each image."""
         return [self.fact(image, context) for image in images]
 
     def split(self, images: list[Image], context: ConditionContext, /) -> tuple[list[Image], list[Image]]:
-        """`holds` of all of these at once: those of which the answer is yes, and those of which it is unknown."""
+        """The images for which the answer is yes, and those for which it is unknown."""
         answers = [self.holds(image, context) for image in images]
         pairs = list(zip(images, answers, strict=True))
         return [image for image, answer in pairs if answer is YES], [
@@ -130,7 +130,7 @@ class EveryTag(Condition):
 
 @dataclass(frozen=True, slots=True)
 class NoTag(Condition):
-    """No tag matches any of the patterns; so for an untagged image too."""
+    """No tag matches any of the patterns, or the image is untagged."""
 
     patterns: Patterns
 
@@ -143,7 +143,10 @@ class NoTag(Condition):
 
 @dataclass(frozen=True, slots=True)
 class SomeTag(Condition):
-    """Some one tag matches `matching` (any, where None) and none of `excepting`; without `matching`, or untagged."""
+    """At least one tag matches `matching` (None: any tag does) and none of `excepting`.
+
+    Without `matching`, the condition also holds for an untagged image.
+    """
 
     matching: Patterns | None = None
     excepting: Patterns | None = None
@@ -151,7 +154,7 @@ class SomeTag(Condition):
     def holds(self, image: Image, _context: ConditionContext) -> Answer:
         if not image.tags:
             return YES if self.matching is None else NO
-        return NO if self._found(image) is None else YES
+        return NO if self._first(image) is None else YES
 
     def split(self, images: list[Image], context: ConditionContext) -> tuple[list[Image], list[Image]]:
         if self.matching is None or self.excepting is not None:
@@ -160,17 +163,17 @@ class SomeTag(Condition):
         return [image for image in images if not matched.isdisjoint(image.tags)], []
 
     def fact(self, image: Image, _context: ConditionContext) -> str:
-        found = self._found(image)
-        if found is None:
+        first = self._first(image)
+        if first is None:
             return "untagged"
-        tag, matched = found
+        tag, matched = first
         words = [f"matches {matched}"] if self.matching is not None else []
         if self.excepting is not None:
             words.append(f"matches none of {self.excepting}")
         return f"tag {tag} {' and '.join(words)}"
 
-    def _found(self, image: Image) -> tuple[str, str | None] | None:
-        """The first tag that fits, and the pattern that it matches."""
+    def _first(self, image: Image) -> tuple[str, str | None] | None:
+        """The first tag for which the condition holds, and the pattern that it matches."""
         for tag in image.tags:
             matched = None if self.matching is None else self.matching.match(tag)
             wanted = self.matching is None or matched is not None
@@ -181,7 +184,7 @@ class SomeTag(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Tagged(Condition):
-    """Has tags, or (`tagged=False`) has none."""
+    """The image has tags or, with `tagged=False`, has none."""
 
     tagged: bool = True
 
@@ -198,7 +201,7 @@ class Tagged(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Digests(Condition):
-    """Its digest is listed."""
+    """The digest of the image is among `digests`."""
 
     digests: frozenset[str]
 
@@ -226,7 +229,7 @@ class OlderThan(Condition):
         untimed = [image for image in images if image.created_at is None] if len(timed) < len(images) else []
         try:
             border = context.now - self.age
-        except OverflowError:  # before the first year
+        except OverflowError:  # before year 1
             return [], untimed
         return [image for created_at, image in timed if created_at <= border], untimed
 
@@ -258,7 +261,7 @@ class NewerThan(Condition):
 
 @dataclass(frozen=True, slots=True)
 class UntaggedFor(Condition):
-    """Complete scans have seen it, always untagged, for at least `age`."""
+    """Complete scans have seen the image, always untagged, for at least `age`."""
 
     age: timedelta
 
@@ -323,7 +326,7 @@ class SmallerThan(Condition):
 
 @dataclass(frozen=True, slots=True)
 class AnyTag(Condition):
-    """Some tag matches: on purpose, one such tag takes the image with all its tags."""
+    """At least one tag matches: the image is deleted with all its tags because of one tag, on purpose."""
 
     patterns: Patterns
 
@@ -340,13 +343,13 @@ def _tags_of(images: Iterable[Image]) -> Iterator[str]:
 
 
 def _age_facts(images: Sequence[Image], context: ConditionContext, word: str, age: timedelta) -> list[str]:
-    """How old images are, in the unit of a rule's age: one text for all of the same age."""
+    """The age of each image, in the unit of a rule's age. Images of the same age share one text."""
     unit, name = in_units(age)
     seconds = unit // timedelta(seconds=1)
     spans = [None if image.created_at is None else context.now - image.created_at for image in images]
     ages = [None if span is None else (span.days * 86_400 + span.seconds) // seconds for span in spans]
-    asked = f"old, {word} {age // unit}"
-    texts = {old: f"{counted_in(max(old, 0), name)} {asked}" for old in set(ages) if old is not None}
+    bound = f"old, {word} {age // unit}"
+    texts = {old: f"{counted_in(max(old, 0), name)} {bound}" for old in set(ages) if old is not None}
     return [context.why_untimed(image) if old is None else texts[old] for image, old in zip(images, ages, strict=True)]
 
 

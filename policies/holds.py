@@ -1,4 +1,4 @@
-"""A person's "keep this until…": which hold, if any, is on an image."""
+"""A person's "keep this until…": which images a hold keeps."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ HoldKind = Literal["tag", "digest", "image", "repository"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What is held, until when, by whom and why. `until` is aware; None: for ever."""
+    """A tag, digest, image or repository to keep. `until` is aware; None: without end."""
 
     kind: HoldKind
-    repository: str | None = None  # a path; with `repository` as kind a glob; None: wherever the image is
-    value: str  # the tag, the digest or the image's id; with `repository` as kind the glob
-    digest: str | None = None  # of a tag or an id: what it named when it was held
+    repository: str | None = None  # a path; of the kind `repository` a glob; None: every repository
+    value: str  # the tag, digest or image id; of the kind `repository` the glob
+    digest: str | None = None  # of a tag or an id: the image that had it when the hold began
     until: datetime | None = None
     reason: str = ""
     who: str = ""
 
     def on(self, path: str, image: Image) -> bool:
-        """Whether it is on this image of this repository. A tag holds what it named then, and what carries it now."""
+        """Whether the hold is on this image. A tag holds the image that had it then, and the image that has it now."""
         if self.kind == "image":
-            # A repository's path may look like an id; and an id is another when a registry changes its kind.
+            # A repository's path may look like an id, and ids differ after a registry changes its kind.
             return self.value in (image.id, path) or (self.digest is not None and self.digest == image.digest)
         if self.kind == "repository":
-            return True  # `Holds` asks for the path
+            return True  # `Holds` compares the path
         if self.repository is not None and self.repository != path:
             return False
         if self.kind == "digest":
@@ -46,34 +46,32 @@ class Hold:
 
 @dataclass(frozen=True)
 class Holds:
-    """All holds of one registry. Those that have run out hold nothing."""
+    """All holds of one registry."""
 
     holds: tuple[Hold, ...] = ()
 
     @cached_property
     def _patterns(self) -> tuple[tuple[Patterns, Hold], ...]:
-        found = (one for one in self.holds if one.kind == "repository")
-        return tuple((Patterns((one.value,), paths=True), one) for one in found)
+        holds = (hold for hold in self.holds if hold.kind == "repository")
+        return tuple((Patterns((hold.value,), paths=True), hold) for hold in holds)
 
     def at(self, now: datetime) -> "Holds":
-        """Those that still hold at an instant."""
-        return Holds(tuple(one for one in self.holds if one.until is None or now < one.until))
+        """The holds that have not ended at that time."""
+        return Holds(tuple(hold for hold in self.holds if hold.until is None or now < hold.until))
 
     def on(self, path: str, images: Iterable[Image]) -> dict[str, Hold]:
-        """By digest: the first hold on each of these images of a repository."""
-        whole = next((one for pattern, one in self._patterns if pattern.match(path) is not None), None)
-        others = [one for one in self.holds if one.kind != "repository"]
-        if whole is None and not others:
+        """By digest, the first hold on each of these images of a repository."""
+        of_repository = next((hold for pattern, hold in self._patterns if pattern.match(path) is not None), None)
+        others = [hold for hold in self.holds if hold.kind != "repository"]
+        if of_repository is None and not others:
             return {}
-        found = {}
-        for image in images:
-            hold = next((one for one in others if one.on(path, image)), whole)
-            if hold is not None:
-                found[image.digest] = hold
-        return found
+        firsts = {
+            image.digest: next((hold for hold in others if hold.on(path, image)), of_repository) for image in images
+        }
+        return {digest: hold for digest, hold in firsts.items() if hold is not None}
 
     def reasons(self, path: str, images: Sequence[Image]) -> dict[str, str]:
-        """By digest, why an image of a repository is held: a hold is on it, or on something that it lists."""
+        """By digest, why an image of a repository is held: a hold is on it, or on one of its children."""
         held = {digest: hold.sentence() for digest, hold in self.on(path, images).items()}
         over = indexes_over(images, held) if held else {}
-        return held | {index: f"lists {origin}, {held[origin]}" for index, origin in over.items()}
+        return held | {index: f"lists {child}, {held[child]}" for index, child in over.items()}

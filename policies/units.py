@@ -1,6 +1,6 @@
-"""Durations, sizes and shares as people write them, and as sentences show them.
+"""Durations, sizes and shares, as people write them and as sentences show them.
 
-Every `parse_…` raises BadValueError: what was expected and found, and what to write instead.
+Every `parse_…` raises BadValueError with the expected and the actual value, and a remedy.
 """
 
 import re
@@ -21,51 +21,51 @@ _SHARE = re.compile(_NUMBER + r" ?%")
 
 def parse_duration(value: object) -> timedelta:
     """`14d` as a timedelta: a whole number and one of s, m, h, d, w."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise BadValueError(f"expected a duration, got {shown(value)}", _duration_remedy(value))
-    seconds = int(found[1]) * _SECONDS[found[2]]
+    seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds > timedelta.max.days * 86_400 // 1000:
-        raise BadValueError(f"expected a duration, got {shown(value)}", "write one of less than 2700 years")
+        raise BadValueError(f"expected a duration, got {shown(value)}", "write a duration below 2700 years")
     return timedelta(seconds=seconds)
 
 
 def _duration_remedy(value: object) -> str:
-    """What to write instead, as near to what was meant as can be told."""
-    found = re.fullmatch(r"(-?)([0-9]{1,12})([smhdw]?)", "" if isinstance(value, bool) else str(value))
-    if found is None:
+    """A duration to write instead, as close as possible to the value."""
+    match = re.fullmatch(r"(-?)([0-9]{1,12})([smhdw]?)", "" if isinstance(value, bool) else str(value))
+    if match is None:
         return "write, for example, 10d"
-    sign, number, unit = found.groups()
+    sign, number, unit = match.groups()
     units = unit or ("s" if not int(number) else "dhms")
-    written = " or ".join(", ".join(f"{number}{one}" for one in units).rsplit(", ", 1))
+    written = " or ".join(", ".join(f"{number}{unit}" for unit in units).rsplit(", ", 1))
     return f"a duration is not negative: write {written}" if sign else f"write {written}"
 
 
 def parse_size(value: object) -> int:
     """`5GiB` or `500MB` in bytes: a number and a decimal or binary unit."""
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or found[2] not in _BYTES:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in _BYTES:
         example = f"{value}B" if type(value) is int and value >= 0 else "5GiB or 500MB"
         raise BadValueError(f"expected a size, got {shown(value)}", f"write, for example, {example}")
-    size = int(Fraction(found[1]) * _BYTES[found[2]])
+    size = int(Fraction(match[1]) * _BYTES[match[2]])
     if size > _LARGEST:
-        raise BadValueError(f"expected a size, got {shown(value)}", "write one below 8192PiB")
+        raise BadValueError(f"expected a size, got {shown(value)}", "write a size below 8192PiB")
     return size
 
 
 def parse_share(value: object) -> float:
     """`30%` as 0.3."""
-    found = _SHARE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise BadValueError(f"expected a share, got {shown(value)}", "write, for example, 30%")
-    share = Fraction(found[1]) / 100
+    share = Fraction(match[1]) / 100
     if share > 1:
-        raise BadValueError(f"expected a share, got {shown(value)}", "write one between 0% and 100%")
+        raise BadValueError(f"expected a share, got {shown(value)}", "write a share between 0% and 100%")
     return float(share)
 
 
 def shown(value: object) -> str:
-    """A document's value as a message may quote it: its YAML kind where a value would say nothing, and never long."""
+    """A document's value as a message quotes it: shortened, or only its kind if that says more."""
     match value:
         case None:
             return "nothing"
@@ -80,7 +80,7 @@ def shown(value: object) -> str:
 
 
 def in_units(age: timedelta) -> tuple[timedelta, str]:
-    """The largest of days, hours, minutes and seconds that an age is a multiple of, and its name."""
+    """The largest of days, hours, minutes and seconds of which an age is a multiple, and its name."""
     for unit, name in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes")):
         if not age % unit:
             return unit, name
@@ -88,7 +88,7 @@ def in_units(age: timedelta) -> tuple[timedelta, str]:
 
 
 def duration_text(age: timedelta) -> str:
-    """A duration for a sentence: `1 day`, `36 hours`."""
+    """A duration in a sentence: `1 day`, `36 hours`."""
     unit, name = in_units(age)
     return counted_in(age // unit, name)
 
@@ -99,7 +99,7 @@ def counted_in(number: int, units: str) -> str:
 
 
 def bytes_text(size: int) -> str:
-    """Bytes for a sentence: `5 GiB`, `1.4 GiB`, `300 B`; rounded down, so that no text claims more than there is."""
+    """Bytes in a sentence: `5 GiB`, `1.4 GiB`, `300 B`; rounded down, so that no text claims too many."""
     for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):
         if size >= _BYTES[unit]:
             tenths = size * 10 // _BYTES[unit]

@@ -1,4 +1,4 @@
-"""What a person should know about a plan before they trust it. A warning changes no verdict."""
+"""Remarks on a plan that a person should read before they trust it. A warning changes no verdict."""
 
 from collections.abc import Container, Iterable, Iterator
 
@@ -8,14 +8,14 @@ INSTEAD = "write push_time: image in the registry, or keep rules on tags"
 
 
 class PlanWarning(Struct, frozen=True):
-    """One remark on a plan: `code` is a constant word of its kind, `message` a sentence with the facts and a remedy."""
+    """A remark on a plan: `code` is a constant, `message` a sentence with the facts and a remedy."""
 
     code: str
     message: str
 
 
 def undecidable(images: int) -> Iterator[PlanWarning]:
-    """Of images kept because nobody reported an order between them and others; nothing where there are none."""
+    """A warning if any images are kept because their rank in a count is unknown. `images`: how many."""
     if images:
         kept = "1 image is kept because its" if images == 1 else f"{images:,} images are kept because their"
         yield PlanWarning(
@@ -26,7 +26,7 @@ def undecidable(images: int) -> Iterator[PlanWarning]:
 
 
 def keeps_nothing(rules: Iterable[str], keeping: Container[str]) -> Iterator[PlanWarning]:
-    """Of each of these keep rules that keeps no image of a registry that was read whole."""
+    """A warning for each of these keep rules that matches no image, although the whole registry was read."""
     for name in rules:
         if name not in keeping:
             yield PlanWarning(

@@ -319,7 +319,7 @@ MESSAGES = {
     ),
     "share-as-number": "registries.production.limits.max_share: expected a share, got 0.3; write, for example, 30%",
     "share-over-all": (
-        "registries.production.limits.max_share: expected a share, got '130%'; write one between 0% and 100%"
+        "registries.production.limits.max_share: expected a share, got '130%'; write a share between 0% and 100%"
     ),
     "size-without-unit": (
         "registries.production.limits.max_bytes: expected a size, got 1000000; write, for example, 1000000B"
