@@ -37,7 +37,7 @@ from worker.store import Store, StoreError, open_store
 from worker.store.store_info import store_id
 from worker.sweep import batches
 from worker.sweep import verify as verifying
-from worker.sweep.recheck import give_up, recheck_repository
+from worker.sweep.recheck import recheck_repository, skip_slow_repository
 
 log = Log(__name__)
 
@@ -261,7 +261,7 @@ def recheck(run_id: str, repository: str) -> Iterable[TaskCall]:
         try:
             return recheck_repository(store(), watch(), run_id, repository, limiter=limiter)
         except SoftTimeLimitExceeded:
-            return give_up(store(), run_id, repository)
+            return skip_slow_repository(store(), run_id, repository)
 
 
 @task("gc.delete_batch", str, int)
@@ -277,7 +277,9 @@ def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
     try:
         return evidence_refresh.refresh_evidence(store(), watch(), run_id)
     except SoftTimeLimitExceeded:
-        evidence_refresh.give_up(store(), run_id, f"the sources of in_use gave no answer within {RECHECK_SECONDS} s")
+        evidence_refresh.stop_without_evidence(
+            store(), run_id, f"the sources of in_use gave no answer within {RECHECK_SECONDS} s"
+        )
         raise
 
 

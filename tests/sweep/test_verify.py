@@ -85,7 +85,7 @@ def test_what_was_deleted_and_is_there_again(make_harness, filled, simulator):
     made.carry_out([task_call])
     run = made.run(run_id)
     assert [(one["digest"], one["difference"]) for one in run.differences] == [
-        (filled["goes"]["digest"], "it was deleted, and is there")
+        (filled["goes"]["digest"], "it was deleted, and exists")
     ]
     assert run.outcome == "partial"
 
@@ -106,7 +106,7 @@ def test_a_registry_that_is_away_is_asked_again_and_then_given_up(make_harness, 
         made.carry_out([task_call])
     run = made.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 3)
-    assert "the registry could not be looked at: " in run.message
+    assert "the registry could not be read: " in run.message
 
 
 def test_a_repository_that_cannot_be_listed_is_named(make_harness, filled, simulator):

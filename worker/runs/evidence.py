@@ -1,6 +1,6 @@
 """From a registry's sources to `policies.context`: asks each source, judges its answer, shares it through the store.
 
-A source that cannot be believed raises EvidenceError: nothing is deleted in its registry then.
+A source that cannot be trusted raises EvidenceError: nothing is deleted in its registry then.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from worker.store import Store
 from worker.store import evidence as rows
 from worker.store.evidence import StoredReading
 
-SHARED_FOR = timedelta(minutes=5)  # that long a reading serves all batches of a run before a source is asked again
-GOOD_FOR = timedelta(minutes=8)  # a batch begins only on younger ones: it takes a minute, and the law's bound is ten
+SHARED_FOR = timedelta(minutes=5)  # how long a reading serves all batches of a run before its source is asked again
+GOOD_FOR = timedelta(minutes=8)  # a batch needs younger readings: it takes a minute, and the law's bound is ten
 
 
 @dataclass(frozen=True, slots=True)
 class GatheredEvidence:
-    """What is in use in a registry, and how much of what its sources name matches nothing."""
+    """What is in use in a registry, and how many references of its sources match nothing."""
 
     evidence: Evidence = field(default_factory=Evidence)
     warnings: tuple[PlanWarning, ...] = ()
@@ -52,16 +52,15 @@ def gather(
 
     `registries`: all of the file, by whose addresses references match; `listed`: which digests the inventory has.
 
-    Who makes a plan (`scanning`) asks every source; a run that is deleting asks those that were not asked just now,
-    because all its batches want to know.
-    A reading replaces the one before only if it is believed. What is suddenly half of what the last scan was told is
-    not, however slowly it came to that within a run (`scanning` False), and stays so until a person says otherwise.
+    A scan (`scanning`) asks every source; a deleting run asks only sources without a recent reading, because all its
+    batches need them. A reading replaces the one before only if it is trusted. Fewer than half of the last scan's
+    references are not trusted, however slowly they decrease within a run, until a person allows it.
     """
     if not registry.in_use:
         return GatheredEvidence()
     check(lambda: datetime.now(UTC), store)
-    known, scope = _known(store, registry), scope_of(registry, registries, listed)
-    readings = [_one(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
+    known, scope = _stored_readings(store, registry), scope_of(registry, registries, listed)
+    readings = [_read_source(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
     warnings = []
     for place, source in enumerate(registry.in_use):
         if readings[place] is not known.get(source.name):
@@ -70,7 +69,7 @@ def gather(
                 readings[place] = replace(readings[place], foreign=matches.foreign)
             if matches.foreign:
                 warnings.append(warning_of(source.name, registry, matches))
-    fresh = [one for one in readings if one is not known.get(one.source)]
+    fresh = [stored for stored in readings if stored is not known.get(stored.source)]
     if store is not None and remember and fresh:
         with store.write() as connection:
             rows.save_readings(connection, registry.name, fresh)
@@ -80,59 +79,59 @@ def gather(
 def scope_of(
     registry: RegistrySettings, registries: Iterable[RegistrySettings], listed: DigestLookup = lambda _: ()
 ) -> Scope:
-    """What the references of a registry's sources are compared with."""
+    """The scope that references of a registry's sources are matched with."""
     all_of_file = (registry, *registries)
 
     def is_configured(name: str) -> bool:
-        return any(path_in_registry(one, name) is not None for one in all_of_file)
+        return any(path_in_registry(configured, name) is not None for configured in all_of_file)
 
     return Scope(is_configured, lambda name: path_in_registry(registry, name) is not None, listed)
 
 
 def _matches(
-    source: EvidenceSettings, registry: RegistrySettings, one: StoredReading, scope: Scope, *, scanning: bool
+    source: EvidenceSettings, registry: RegistrySettings, stored: StoredReading, scope: Scope, *, scanning: bool
 ) -> Matches:
-    """A new reading, compared and judged. Raises EvidenceError.
+    """The matches of a new reading, if it is trusted. Raises EvidenceError.
 
-    In mid-run the inventory is asked only where no address matches: nobody reads the count.
+    While deleting, the inventory is read only where no address matches: nobody reads the count.
     """
-    if not scanning and not one.reading.unknown_digests and any_address_matches(one.reading, scope):
-        return Matches(len(one.reading.uses), 0)
-    matches = match_references(source, one.reading, scope)
+    if not scanning and not stored.reading.unknown_digests and any_address_matches(stored.reading, scope):
+        return Matches(len(stored.reading.uses), 0)
+    matches = match_references(source, stored.reading, scope)
     judge_matches(source, registry, matches)
     return matches
 
 
 def recent_evidence(store: Store, registry: RegistrySettings) -> Evidence | None:
-    """What is in use by readings that are good now; None: some source is to be asked first. Raises StoreError."""
+    """What is in use by recent readings; None: a source must be asked first. Raises StoreError."""
     if not registry.in_use:
         return Evidence()
-    known, now = _known(store, registry), datetime.now(UTC)
-    readings = [_before(source, known.get(source.name)) for source in registry.in_use]
-    for source, one in zip(registry.in_use, readings, strict=True):
-        if one is None or not _is_younger(one, GOOD_FOR, now) or now - one.reading.as_of > source.max_age:
+    known, now = _stored_readings(store, registry), datetime.now(UTC)
+    readings = [_last_reading(source, known.get(source.name)) for source in registry.in_use]
+    for source, stored in zip(registry.in_use, readings, strict=True):
+        if stored is None or not _is_younger(stored, GOOD_FOR, now) or now - stored.reading.as_of > source.max_age:
             return None
-    return evidence_of(registry, [one for one in readings if one is not None])
+    return evidence_of(registry, [stored for stored in readings if stored is not None])
 
 
-def _known(store: Store | None, registry: RegistrySettings) -> dict[str, StoredReading]:
+def _stored_readings(store: Store | None, registry: RegistrySettings) -> dict[str, StoredReading]:
     if store is None:
         return {}
     with store.read() as connection:
         return rows.stored_readings(connection, registry.name)
 
 
-def _before(source: EvidenceSettings, known: StoredReading | None) -> StoredReading | None:
-    """What is known of a source, unless its settings make it another one."""
+def _last_reading(source: EvidenceSettings, known: StoredReading | None) -> StoredReading | None:
+    """The last reading of a source, unless its settings name another source now."""
     return known if known is not None and known.sha256 == settings_sha256(source) else None
 
 
-def _is_younger(one: StoredReading, age: timedelta, now: datetime) -> bool:
-    return timedelta() <= now - one.read_at < age
+def _is_younger(stored: StoredReading, age: timedelta, now: datetime) -> bool:
+    return timedelta() <= now - stored.read_at < age
 
 
-def _one(source: EvidenceSettings, known: StoredReading | None, *, scanning: bool) -> StoredReading:
-    before, began = _before(source, known), datetime.now(UTC)  # as old as its beginning: never taken for younger
+def _read_source(source: EvidenceSettings, known: StoredReading | None, *, scanning: bool) -> StoredReading:
+    before, began = _last_reading(source, known), datetime.now(UTC)  # the reading is as old as its beginning
     if not scanning and before is not None and _is_younger(before, SHARED_FOR, began):
         judge(source, before.reading, None, began)
         return before
@@ -146,21 +145,21 @@ def _one(source: EvidenceSettings, known: StoredReading | None, *, scanning: boo
 
 
 def settings_sha256(source: EvidenceSettings) -> str:
-    """What makes a source another one, so that its counts are not compared. No secret is in it."""
+    """The identity of a source: counts of different sources are not compared. It has no secret."""
     facts = (source.kind, source.path, source.url, source.kubeconfig, source.contexts, source.namespaces)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def evidence_of(registry: RegistrySettings, readings: Iterable[StoredReading]) -> Evidence:
-    """All sources together, tags by the registry's own addresses."""
+    """The evidence of all sources, with tags by the registry's own addresses."""
     digests: dict[str, str] = {}
     tags: dict[tuple[str, str], str] = {}
-    for one in readings:
-        for use in one.reading.uses:
-            by = f"{use.by} ({one.source})"
+    for stored in readings:
+        for use in stored.reading.uses:
+            by = f"{use.by} ({stored.source})"
             if use.digest is not None:
                 digests.setdefault(use.digest, by)
-            if use.image is not None:  # else it names no tag
+            if use.image is not None:  # else the use names no tag
                 name, _, tag = use.image.rpartition(":")
                 for path in paths_in_registry(registry, name):
                     tags.setdefault((path, tag), by)
@@ -168,37 +167,36 @@ def evidence_of(registry: RegistrySettings, readings: Iterable[StoredReading]) -
 
 
 def path_in_registry(registry: RegistrySettings, address: str) -> str | None:
-    """The repository that `host/…` names in this registry; None: it is not in this registry."""
+    """The repository of an address `host/…` in this registry; None: it is not in this registry."""
     return next(iter(paths_in_registry(registry, address)), None)
 
 
 def paths_in_registry(registry: RegistrySettings, address: str) -> tuple[str, ...]:
-    """The repositories that `host/…` may name in this registry, the likeliest first; none: it is not in this registry.
+    """The repositories that `host/…` may name in this registry, the likeliest first; empty: it is not in this registry.
 
-    Several where the url has a path above /v2/: nothing says whether addresses of images have it, or its last part.
+    Several where the url has a path above /v2/: addresses of images may have that path, or its last part, or neither.
     """
     host, _, path = address.partition("/")
     if not host_is_ours(registry, host):
         return ()
-    found = [path.removeprefix(start) for start in _starts(registry, host) if path.startswith(start) and path != start]
-    return tuple(dict.fromkeys(found))
+    starts = [start for start in _starts(registry, host) if path.startswith(start) and path != start]
+    return tuple(dict.fromkeys(path.removeprefix(start) for start in starts))
 
 
 def _starts(registry: RegistrySettings, host: str) -> tuple[str, ...]:
-    """What the path of an address may begin with before the repository's own path."""
+    """The prefixes that an address's path may have before the repository's path."""
     namespace, path = namespace_of(registry.url), urlsplit(registry.url).path.strip("/").lower()
     if registry.id or namespace:
         start = f"{registry.id or namespace}/"
         elsewhere = namespace and _plain(host) != _plain(urlsplit(_root(registry)).netloc)
         return (start, "") if elsewhere else (start,)
-    return tuple(f"{one}/" if one else "" for one in dict.fromkeys((path, path.rpartition("/")[2], "")))
+    return tuple(f"{part}/" if part else "" for part in dict.fromkeys((path, path.rpartition("/")[2], "")))
 
 
 def host_is_ours(registry: RegistrySettings, host: str) -> bool:
     """Whether images of this registry may be addressed by this host.
 
-    The vendor's ids are unique, by whichever of its hosts; another registry is known by its own, and Docker Hub by all
-    of its names.
+    The vendor's ids are unique on all its hosts; another registry has its own hosts, and Docker Hub all of its names.
     """
     plain, own = _plain(host), _plain(urlsplit(_root(registry)).netloc)
     if registry.id:
@@ -207,7 +205,7 @@ def host_is_ours(registry: RegistrySettings, host: str) -> bool:
 
 
 def own_address(registry: RegistrySettings) -> str:
-    """What every address of an image of this registry begins with, without the slash at its end."""
+    """The prefix of every address of this registry's images, without the slash at its end."""
     parts = (urlsplit(_root(registry)).netloc, registry.id or namespace_of(registry.url))
     return "/".join(part for part in parts if part)
 
@@ -217,5 +215,5 @@ def _root(registry: RegistrySettings) -> str:
 
 
 def _plain(host: str) -> str:
-    """A host without the port that it has anyway."""
+    """A host without a default port."""
     return host.lower().removesuffix(":443").removesuffix(":80").removesuffix(".")

@@ -1,4 +1,4 @@
-"""Asks the sources of evidence again while a run is deleting, and ends the run where one of them cannot be believed."""
+"""Asks the sources of evidence again while a run is deleting; stops the run if a source cannot be trusted."""
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ log = Log(__name__)
 
 
 def refresh_evidence(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall, ...]:
-    """Make what is in use known for the next batches. Safe to call twice, late, or never. Raises StoreError."""
+    """Read what is in use for the next batches. Safe to call twice, late, or never. Raises StoreError."""
     run = lifecycle.deleting_run(store, run_id)
     if run is None:
         return ()
@@ -31,11 +31,11 @@ def refresh_evidence(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall,
             registries = () if settings is None else settings.registries.values()
             gather(store, registry, registries, partial(_listed, store, run_id), scanning=False)
             if (missing := missing_source(registry, run.terms)) is not None:
-                give_up(store, run_id, missing)
+                stop_without_evidence(store, run_id, missing)
             else:
                 log.info("evidence_refreshed", run=run_id, registry=run.registry)
         except (ClockError, EvidenceError) as error:
-            give_up(store, run_id, str(error))
+            stop_without_evidence(store, run_id, str(error))
     with store.write() as connection:
         run_rows.get(connection, run_id, lock=True)
         sweeping.mark_unpublished(connection, run_id, store.now(connection))
@@ -43,7 +43,7 @@ def refresh_evidence(store: Store, watch: Watch, run_id: str) -> tuple[TaskCall,
 
 
 def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[str]:
-    """Those of these digests that the inventory of a run's plan has."""
+    """The digests that are in the inventory of a run's plan."""
 
     def inventory() -> Iterator[Repository]:
         with store.read() as connection:
@@ -55,8 +55,8 @@ def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[s
     return digests_in(inventory(), digests)
 
 
-def give_up(store: Store, run_id: str, why: str) -> None:
-    """Nothing more goes in this run: what is in use is not known."""
+def stop_without_evidence(store: Store, run_id: str, why: str) -> None:
+    """Stop a run because what is in use is not known."""
     log.warning("evidence_refused", run=run_id, reason=why)
     with store.write() as connection:
         run_rows.request_stop(connection, run_id, "failed", why)

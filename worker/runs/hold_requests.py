@@ -1,4 +1,4 @@
-"""A person's "keep this until…", from the words they type to the row that every deletion asks for."""
+"""A person's hold, from the reference that they type to the row that every deletion reads."""
 
 import re
 import time
@@ -24,19 +24,19 @@ from worker.text import DIGEST, PATH, TAG, parse_reference
 
 ID = re.compile("[a-z0-9]{20}")  # the registry's own id of an image
 FORMS = "write path:tag, path@sha256:…, an image's id, or a glob of repositories"
-REGISTRY_SECONDS = 15.0  # to ask the registry what is held today
+REGISTRY_SECONDS = 15.0  # to read from the registry what is held today
 IN_FORCE = "the hold is in force all the same"
 
 
 class HoldError(Exception):
-    """Words that name nothing which could be held."""
+    """A reference that names nothing that can be held."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedHold:
-    """A hold that is in force, and what it holds today as far as that is known."""
+    """A hold that is in force, with a warning if it is not known what it holds today."""
 
     number: int
     hold: Hold
@@ -47,7 +47,7 @@ def hold_of(
     registry: RegistrySettings, reference: str, *, until: datetime | None = None, reason: str = "", who: str = ""
 ) -> Hold:
     """`path:tag`, `path@sha256:…`, an image's id (20 letters, digits), a glob of repositories; or, with the registry's
-    address before it, what a cluster says that it runs. Raises HoldError.
+    address before it, an image reference of a cluster. Raises HoldError.
     """
     text = _without_address(registry, reference)
     named = parse_reference(text)
@@ -69,7 +69,7 @@ def hold_of(
 
 
 def _without_address(registry: RegistrySettings, reference: str) -> str:
-    """Without the registry's own address. Raises HoldError: it begins with an address that is another's."""
+    """The reference without the registry's own address. Raises HoldError: it has another registry's address."""
     host, slash, _ = reference.partition("/")
     if not slash or not ("." in host or ":" in host) or reference.startswith("re:") or "@" in host:
         return reference
@@ -87,9 +87,9 @@ def _match(form: re.Pattern[str], text: str, what: str, reference: str) -> str:
 
 
 def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime) -> PlacedHold:
-    """Put a hold in force, then look at what it holds today: what a tag names is held with it. Raises StoreError.
+    """Put a hold in force, then read what it holds today: a tag's digest is held with it. Raises StoreError.
 
-    The hold is in force before the registry is asked, so that a slow one gives nothing away.
+    The hold is in force before the registry is asked, so that a slow registry loses nothing.
     """
     with store.write() as connection:
         number = holds.add(connection, registry.name, wanted, now)
@@ -97,14 +97,14 @@ def place(store: Store, registry: RegistrySettings, wanted: Hold, now: datetime)
         return _by_id(store, registry, number, wanted)
     try:
         with _open(store, registry) as opened:
-            return _looked_at(store, opened, number, wanted)
+            return _from_registry(store, opened, number, wanted)
     except RegistryError as error:
         return _from_plan(store, registry.name, number, wanted, error)
 
 
 @contextmanager
 def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
-    """The registry, asked with little patience, at a pace of our own. Raises RegistryError."""
+    """Open the registry with short retries and a rate limit of its own. Raises RegistryError."""
     manifests = StoredManifests(store, registry.key, save=False)
     with (
         closing(LocalLimiter(registry.rate.requests_per_second)) as limiter,
@@ -113,52 +113,54 @@ def _open(store: Store, registry: RegistrySettings) -> Iterator[Registry]:
         yield opened
 
 
-def _looked_at(store: Store, opened: Registry, number: int, wanted: Hold) -> PlacedHold:
-    """What the registry itself says of it. Raises RegistryError."""
+def _from_registry(store: Store, opened: Registry, number: int, wanted: Hold) -> PlacedHold:
+    """The hold with what the registry says of it. Raises RegistryError."""
     if wanted.kind == "repository":
-        found = Patterns((wanted.value,), paths=True).match
-        there = any(found(path) is not None for path in opened.repositories())
-        return PlacedHold(number, wanted, None if there else f"no repository matches {wanted.value} today; {IN_FORCE}")
+        match = Patterns((wanted.value,), paths=True).match
+        matches = any(match(path) is not None for path in opened.repositories())
+        return PlacedHold(
+            number, wanted, None if matches else f"no repository matches {wanted.value} today; {IN_FORCE}"
+        )
     path = wanted.repository or ""
     try:
         images = opened.images(path)
     except NotFoundError:
         images = ()
-    return _named(store, number, wanted, images, "today")
+    return _with_image(store, number, wanted, images, "today")
 
 
-def _named(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], when: str) -> PlacedHold:
-    """With the digest that a held tag names among these images of its repository."""
-    digest = next((one.digest for one in images if wanted.value in (one.digest, *one.tags)), None)
+def _with_image(store: Store, number: int, wanted: Hold, images: tuple[Image, ...], when: str) -> PlacedHold:
+    """The hold with the digest that its tag names among the images of its repository."""
+    digest = next((image.digest for image in images if wanted.value in (image.digest, *image.tags)), None)
     if digest is None and wanted.kind == "tag":
-        doubt = f"no image of {wanted.repository} has the tag {wanted.value} {when}; it holds whatever gets it"
-        return PlacedHold(number, wanted, doubt)
+        warning = f"no image of {wanted.repository} has the tag {wanted.value} {when}; it holds whatever gets it"
+        return PlacedHold(number, wanted, warning)
     if digest is None:
         return PlacedHold(number, wanted, f"{wanted.repository} has no image {wanted.value} {when}; {IN_FORCE}")
     return _with_digest(store, number, wanted, digest) if wanted.kind == "tag" else PlacedHold(number, wanted)
 
 
 def _with_digest(store: Store, number: int, wanted: Hold, digest: str) -> PlacedHold:
-    """What a tag or an id names now is held with it."""
+    """The hold with the digest that its tag or id names now."""
     with store.write() as connection:
         holds.set_digest(connection, number, digest)
     return PlacedHold(number, replace(wanted, digest=digest))
 
 
 def _from_plan(store: Store, registry: str, number: int, wanted: Hold, error: RegistryError) -> PlacedHold:
-    """What the newest plan says of it, where the registry cannot be asked."""
+    """The hold with what the newest plan says of it, where the registry cannot be asked."""
     placed, what = PlacedHold(number, wanted), IN_FORCE
     if wanted.kind == "tag":
         with store.read() as connection:
             known = plans.newest_images_of(connection, registry, wanted.repository or "")
         what = "the newest plan was asked instead" if known else "only what carries the tag from now on is held"
-        placed = _named(store, number, wanted, known, "in it") if known else placed
+        placed = _with_image(store, number, wanted, known, "in it") if known else placed
     asked = f"the registry could not be asked what is held today: {error}; {what}"
     return replace(placed, warning=f"{asked}: {placed.warning}" if placed.warning else asked)
 
 
 def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) -> PlacedHold:
-    """With the digest that a held id names: by the newest plan, else by the registry as far as it is listed in time."""
+    """The hold with the digest of its id: by the newest plan, else by the registry as far as it is listed in time."""
     with store.read() as connection:
         seen = (image for _, images in plans.newest_images(connection, registry.name) for image in images)
         digest = next((image.digest for image in seen if image.id == wanted.value), None)
@@ -170,5 +172,5 @@ def _by_id(store: Store, registry: RegistrySettings, number: int, wanted: Hold) 
             digest = next((image.digest for image in images if image.id == wanted.value), None)
     if digest is not None:
         return _with_digest(store, number, wanted, digest)
-    doubt = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
-    return PlacedHold(number, wanted, doubt)
+    warning = f"no image with the id {wanted.value} was found; {IN_FORCE}, as long as the registry is of its kind"
+    return PlacedHold(number, wanted, warning)

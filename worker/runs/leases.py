@@ -1,4 +1,4 @@
-"""Keeps a lease alive while its holder works, from a thread of its own, and says when it was lost."""
+"""Renews a lease from a thread while its holder works, and reports when it was lost."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ from worker.store.leases import Lease
 
 
 class Heartbeat:
-    """Renews a lease every third of the time that it `lasts`. `lost` is set, and the beating ends, when it was lost.
+    """Renews a lease every third of the time that it `lasts`. When the lease is lost it sets `lost` and ends.
 
-    A store that cannot be written is left to the next beat: the lease itself runs out when nobody can renew it.
+    If the store cannot be written, the next beat tries again: a lease that nobody can renew expires by itself.
     """
 
     def __init__(self, store: Store, lease: Lease, lasts: timedelta) -> None:
@@ -45,5 +45,5 @@ class Heartbeat:
 
 
 def identity() -> str:
-    """Who holds a lease, for people who read the store."""
+    """The holder of a lease, for people who read the store."""
     return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"

@@ -1,4 +1,4 @@
-"""A run as a record, how it ended, the one sentence that says so, and the line of the log."""
+"""How a run ended: its record, outcome, message and log event."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ RUN_KEYS = (
     "policy_sha256", "plan_sha256", "message", "images", "planned", "deleted", "gone", "skipped", "failed",
     "selected_bytes", "reclaimable_bytes", "reclaimed_bytes", "registry_bytes",
 )  # fmt: skip
-PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")  # only where there is something to say
+PEOPLE_KEYS = ("opened_by", "approved_by", "aborted_by")  # only where they have a value
 LOGGED_COUNTS = ("images", "planned", "deleted", "gone", "skipped", "failed", "reclaimed_bytes")
-INCOMPLETE = frozenset({"mode", "repository_changed"})  # causes of skips for which a run is not what it was to be
+INCOMPLETE = frozenset({"mode", "repository_changed"})  # causes of skips that make a run partial
 
 
 def run_json(run: Run) -> dict[str, Any]:
@@ -27,12 +27,12 @@ def run_json(run: Run) -> dict[str, Any]:
 
 
 def present(run: Run, keys: Iterable[str]) -> dict[str, Any]:
-    """Those of these keys under which a run has something."""
+    """The keys for which a run has a value."""
     return {key: value for key in keys if (value := getattr(run, key))}
 
 
 def log_finished(store: Store, run_id: str) -> None:
-    """Log a run's end, once it is recorded. Its last hash proves outside the store what the run recorded."""
+    """Log a run's recorded end. Its last hash proves, outside the store, what the run recorded."""
     with store.read() as connection:
         run = runs.get(connection, run_id)
     if run is not None and run.finished_at is not None:
@@ -46,30 +46,30 @@ def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
     """The outcome of a run that was deleting. `unsuccessful`: its skipped and failed items."""
     if run.stop is not None:
         return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")
-    incomplete = any(_is_incomplete(one) for one in unsuccessful) or bool(run.unreadable_images)
+    incomplete = any(_is_incomplete(group) for group in unsuccessful) or bool(run.unreadable_images)
     return "partial" if not run.complete or incomplete or run.failed or run.differences else "succeeded"
 
 
 def message_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str | None:
-    """What a person has to know of a run that has ended; None: it did what it had planned."""
+    """What a person must know of a finished run; None: it did everything that it planned."""
     if run.message:
         return run.message
     if run.differences:
         count = counted(run.difference_count, "difference") + ("" if run.difference_count == 1 else ", the first")
         what = f"{count}: {difference_text(run.differences[0])}"
         return f"the verification after the sweep found {what}; `registry-gc show {run.id}` lists them"
-    if (run.unreadable or run.unreadable_images) and not any(_is_incomplete(one) for one in unsuccessful):
+    if (run.unreadable or run.unreadable_images) and not any(_is_incomplete(group) for group in unsuccessful):
         return _unreadable(run)
     return _commonest(run, unsuccessful) if unsuccessful else None
 
 
-def _is_incomplete(one: Unsuccessful) -> bool:
-    return one.state == "failed" or one.cause in INCOMPLETE
+def _is_incomplete(group: Unsuccessful) -> bool:
+    return group.state == "failed" or group.cause in INCOMPLETE
 
 
 def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
     """`12 of 20 images skipped (locked), for example shop/api@sha256:…: HTTP 412: …`. Failures come before skips."""
-    first = max(unsuccessful, key=lambda one: (_is_incomplete(one), one.count))
+    first = max(unsuccessful, key=lambda group: (_is_incomplete(group), group.count))
     what = f"{first.count:,} of {counted(run.planned, 'image')} {first.state} ({first.cause})"
     if not first.message:
         return what
@@ -78,7 +78,7 @@ def _commonest(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
 
 
 def _unreadable(run: Run) -> str:
-    """`1 repository could not be read: shop/x: HTTP 500: …`; of several, the first; repositories before images."""
+    """`1 repository could not be read: shop/x: HTTP 500: …`; the first of several; repositories before images."""
     rows, names = (
         (run.unreadable, ("repository", "repositories")) if run.unreadable else (run.unreadable_images, ("image",))
     )

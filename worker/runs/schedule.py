@@ -1,4 +1,4 @@
-"""When a registry is due, in its own time zone. Pure: beat, reconcile and the metrics all ask the same function."""
+"""When a registry is due, in its own time zone. Pure: beat, reconcile and the metrics call the same function."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,14 +6,14 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-# Where the last due time is looked for first: a line of every minute is not to be walked through for a year.
+# Where the last due time is searched first: a line of every minute is not to be walked through for a year.
 NEAR = (timedelta(hours=1), timedelta(days=1), timedelta(days=32))
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 
 
 class ScheduleError(ValueError):
-    """A cron line or a time zone that cannot be used. A ValueError, because beat survives no other in a schedule."""
+    """An unusable cron line or time zone. A ValueError: beat survives no other error in a schedule."""
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -48,7 +48,7 @@ def _walk(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetim
     for at in _times(cron, zone_of(zone), after):
         if at > max(after, now):
             return last, at
-        if at > after:  # asked in the second pass of the fold, a fixed time answers with the first one
+        if at > after:  # in the second pass of the fold a fixed time is due in the first
             last = at
     raise ScheduleError(f"{cron!r} never comes")
 

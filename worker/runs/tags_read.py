@@ -1,6 +1,6 @@
-"""How many tags of a repository are read right before a deletion, and the plan's warning where that is too few.
+"""How many tags of a repository a batch reads before its deletions, and the plan's warning about larger repositories.
 
-A plan gives the warning, a sweep keeps to the number: both follow from the registry's rate.
+Both follow from the registry's rate.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,11 +10,11 @@ from operator import itemgetter
 from policies.warnings import PlanWarning
 from worker.config.settings import RegistrySettings
 
-TAGS_SECONDS = 30.0  # reading every tag may take so long at the registry's rate; else the recheck's reading counts
+TAGS_SECONDS = 30.0  # the longest that reading every tag may take; else the recheck's reading counts
 
 
 def max_tags_read(registry: RegistrySettings) -> int:
-    """How many tags of a repository are read before each batch; of a larger repository none."""
+    """The number of tags that are read before each batch; of a repository with more none is read."""
     return int(TAGS_SECONDS * registry.rate.requests_per_second)
 
 

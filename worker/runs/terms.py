@@ -1,7 +1,6 @@
-"""Which settings bind a run: the configuration file's as it is now, never less careful than those of the run's plan.
+"""The settings of a run: those of the configuration file now, never less careful than those of the run's plan.
 
-From them follows when a run has waited too long, or may delete nothing more. When the file is read again,
-`worker.config.watch` says.
+They decide when a run has waited too long, or may delete nothing more. `worker.config.watch` reads the file again.
 """
 
 from datetime import datetime, timedelta
@@ -14,22 +13,22 @@ from worker.runs.outcome import log_finished
 from worker.store import Store, runs
 from worker.store.runs import Run, SourceTerms, Terms
 
-PLAN_MAX_AGE = timedelta(hours=24)  # where neither the file nor the plan has one
+PLAN_MAX_AGE = timedelta(hours=24)  # if neither the file nor the plan has one
 
 
 def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
-    """What a plan made now is made by."""
+    """The terms of a plan that is made now."""
     return Terms(
         file_sha256=settings.sha256,
         in_use=tuple(
             SourceTerms(
-                name=one.name,
-                sha256=settings_sha256(one),
-                max_age=one.max_age,
-                allow_empty=one.allow_empty,
-                allow_foreign=one.allow_foreign,
+                name=source.name,
+                sha256=settings_sha256(source),
+                max_age=source.max_age,
+                allow_empty=source.allow_empty,
+                allow_foreign=source.allow_foreign,
             )
-            for one in registry.in_use
+            for source in registry.in_use
         ),
         addresses=registry.addresses,
         plan_max_age=registry.plan_max_age,
@@ -43,18 +42,18 @@ def terms_of(settings: Settings, registry: RegistrySettings) -> Terms:
 def registry_of(settings: Settings, run: Run) -> RegistrySettings | None:
     """A run's registry, under the stricter of its plan's terms and the file's; None: the file does not have it.
 
-    An entry of the same name that is another registry by now (kind, endpoint or id) is not the run's.
+    An entry of the same name that is another registry now (kind, endpoint or id) is not the run's.
     """
-    found = settings.registries.get(run.registry)
-    return stricter(found, run.terms) if found is not None and found.key == run.registry_key else None
+    registry = settings.registries.get(run.registry)
+    return stricter(registry, run.terms) if registry is not None and registry.key == run.registry_key else None
 
 
 def why_unconfigured(settings: Settings, run: Run) -> str:
     """Why the file does not have a run's registry."""
-    found = settings.registries.get(run.registry)
-    if found is None:
+    registry = settings.registries.get(run.registry)
+    if registry is None:
         return f"the registry {run.registry!r} is no longer configured"
-    was, now = (key.replace("|", " ").strip() for key in (run.registry_key, found.key))  # kind, endpoint, id
+    was, now = (key.replace("|", " ").strip() for key in (run.registry_key, registry.key))  # kind, endpoint, id
     return (
         f"{run.registry!r} is another registry by now: the run is of {was}, the configuration file has {now}; start a"
         " new run"
@@ -62,16 +61,16 @@ def why_unconfigured(settings: Settings, run: Run) -> str:
 
 
 def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
-    """The same registry, each setting that protects images the stricter of the two."""
-    ages = [one for one in (registry.plan_max_age, terms.plan_max_age) if one is not None]
-    deadlines = [one for one in (registry.deadline, terms.deadline) if one is not None]
-    planned = {one.name: one for one in terms.in_use}
+    """The registry with the stricter of the file's and the plan's value of each setting that protects images."""
+    ages = [age for age in (registry.plan_max_age, terms.plan_max_age) if age is not None]
+    deadlines = [deadline for deadline in (registry.deadline, terms.deadline) if deadline is not None]
+    planned = {source.name: source for source in terms.in_use}
     ignored = registry.ignore_unreadable
-    if terms.ignore_unreadable is not None:  # named since the plan, it protected what it may list
-        ignored = tuple(one for one in ignored if one in terms.ignore_unreadable)
+    if terms.ignore_unreadable is not None:  # a digest named since the plan protected the images that it may list
+        ignored = tuple(digest for digest in ignored if digest in terms.ignore_unreadable)
     return registry.model_copy(
         update={
-            "in_use": tuple(_stricter_source(one, planned.get(one.name)) for one in registry.in_use),
+            "in_use": tuple(_stricter_source(source, planned.get(source.name)) for source in registry.in_use),
             "addresses": tuple(dict.fromkeys((*registry.addresses, *terms.addresses))),
             "plan_max_age": min(ages),
             "deadline": min(deadlines, default=None),
@@ -83,7 +82,7 @@ def stricter(registry: RegistrySettings, terms: Terms) -> RegistrySettings:
 
 
 def _stricter_source(source: EvidenceSettings, planned: SourceTerms | None) -> EvidenceSettings:
-    if planned is None:  # named since the plan: it protects as well
+    if planned is None:  # a source added since the plan protects as well
         return source
     return source.model_copy(
         update={
@@ -95,8 +94,8 @@ def _stricter_source(source: EvidenceSettings, planned: SourceTerms | None) -> E
 
 
 def missing_source(registry: RegistrySettings, terms: Terms) -> str | None:
-    """Why the evidence of a run's plan can no longer be asked for; None: it can."""
-    current = {one.name: settings_sha256(one) for one in registry.in_use}
+    """Why a source of a run's plan can no longer be read; None: all can."""
+    current = {source.name: settings_sha256(source) for source in registry.in_use}
     for planned in terms.in_use:
         if planned.name not in current:
             what = "is no longer in the configuration file"
@@ -134,9 +133,9 @@ def current_registry(watch: Watch, run: Run) -> RegistrySettings | None:
 
 
 def last_known_registry(watch: Watch, run: Run) -> RegistrySettings | None:
-    """A run's registry by the last valid file that had it: to ask how what was begun has ended, never to begin more."""
-    found = watch.last_known(run.registry_key)
-    return None if found is None else stricter(found, run.terms)
+    """A run's registry by the last valid file that had it: to resolve begun deletions, never to begin more."""
+    registry = watch.last_known(run.registry_key)
+    return None if registry is None else stricter(registry, run.terms)
 
 
 def permitted_registry(watch: Watch, run: Run, repository: str) -> RegistrySettings | str:
@@ -172,7 +171,7 @@ def plan_is_good_until(run: Run, registry: RegistrySettings | None) -> datetime:
 
 
 def changed_since_plan(settings: Settings, run: Run) -> str | None:
-    """What a person who approves a plan should know: the file is no longer the one that it was made by; None: it is."""
+    """The warning for a person who approves a plan that the file has changed since; None: it has not."""
     registry = registry_of(settings, run)
     if registry is None or run.plan_sha256 is None:
         return None
@@ -186,7 +185,7 @@ def changed_since_plan(settings: Settings, run: Run) -> str | None:
 
 
 def late(run: Run, registry: RegistrySettings, now: datetime) -> tuple[str, str] | None:
-    """Why a run may delete nothing more now, as a stop and its message; None: it may."""
+    """Why a run may delete nothing more, as a stop and its message; None: it may."""
     if (missing := missing_source(registry, run.terms)) is not None:
         return "failed", missing
     if now >= plan_is_good_until(run, registry):
@@ -197,9 +196,9 @@ def late(run: Run, registry: RegistrySettings, now: datetime) -> tuple[str, str]
 
 
 def expire(store: Store, settings: Settings, run: Run, now: datetime) -> bool:
-    """Finish a run that waited too long: a pending one that nobody began, or a blocked one that nobody approved.
+    """Finish a run that waited too long: a pending run that no worker began, or a blocked run that nobody approved.
 
-    A blocked one whose registry left the file is finished, too. False: it may wait on, or waits for nothing.
+    A blocked run whose registry is no longer configured is finished, too. False: the run was not finished.
     """
     registry = registry_of(settings, run)
     if run.state not in ("pending", "blocked") or (registry is not None and now < plan_is_good_until(run, registry)):

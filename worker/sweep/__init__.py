@@ -1,4 +1,4 @@
 """Carries plans out: rechecks a repository, deletes images, records outcomes, verifies.
 
-The one room that deletes.
+Only `deletion` deletes.
 """

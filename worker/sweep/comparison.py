@@ -1,4 +1,4 @@
-"""What a fresh listing of a repository says against the deletions that a plan has there.
+"""Compares a new listing of a repository with its plan: what speaks against the planned deletions?
 
 `recheck` compares once before the batches of a repository, `live_check` compares again around each deletion.
 """
@@ -24,17 +24,17 @@ from worker.sweep import outcomes
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a fresh listing says against deletions in a repository."""
+    """The objections of a new listing to the planned deletions of a repository."""
 
     cause: str = "still_needed"
-    reason: str | None = None  # of a refusal of the whole repository
+    reason: str | None = None  # of an objection to all deletions in the repository
     needed: tuple[str, ...] = ()  # digests that an image unknown to the plan needs
-    changed: Mapping[str, str] = field(default_factory=dict)  # digest -> what is different of it
+    changed: Mapping[str, str] = field(default_factory=dict)  # digest -> how it differs from the plan
     listed: frozenset[str] = frozenset()
-    blobs: frozenset[str] = frozenset()  # digests of what the images unknown to the plan are made of
+    blobs: frozenset[str] = frozenset()  # digests of the blobs of the images unknown to the plan
 
     def refusal(self, digest: str) -> Outcome | None:
-        """What it says against the deletion of one image that is still planned; None: nothing."""
+        """The objection to the deletion of one image that is still planned; None: none."""
         if self.reason is not None:
             return Outcome("skipped", self.cause, self.reason)
         if (changed := self.changed.get(digest)) is not None:
@@ -46,32 +46,32 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A repository as its plan saw it, and what the run has done there so far."""
+    """A repository as its plan saw it, and what the run has deleted there so far."""
 
     path: str
     planned: tuple[Image, ...]
     kept: frozenset[str]  # digests that the plan keeps
-    deleted: frozenset[str]  # digests that the run has deleted or found gone: listed again, they were pushed again
+    deleted: frozenset[str]  # digests that are deleted or gone by this run: if they are listed, they were pushed again
     begun: frozenset[str]  # digests that the run may have deleted some tags of
     ignored: Container[str] = ()  # digests of images that may be unreadable
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """Every tag that the plan knows, and the digest that it named."""
+        """Every tag that the plan knows, and its digest."""
         return {tag: image.digest for image in self.planned for tag in image.tags}
 
     def with_children(self, image: Image) -> tuple[Image, ...]:
-        """An image and whatever it lists, however deep, as far as the plan saw it."""
+        """An image and all images that it lists, at any depth, as far as the plan knows them."""
         if not isinstance(image.children, tuple):
             return (image,)
-        by_digest = {one.digest: one for one in self.planned}
-        found = {image.digest: image}
+        by_digest = {planned.digest: planned for planned in self.planned}
+        images = {image.digest: image}
         todo = [*image.children]
-        for child in todo:  # grows while it is read
-            if child not in found and (one := by_digest.get(child)) is not None:
-                found[child] = one
-                todo += one.children or ()
-        return tuple(found.values())
+        for digest in todo:  # grows while it is read
+            if digest not in images and (child := by_digest.get(digest)) is not None:
+                images[digest] = child
+                todo += child.children or ()
+        return tuple(images.values())
 
     def unknown(self, images: Iterable[Image]) -> tuple[Image, ...]:
         """The images that the plan does not know. A deleted image that is listed again is a new image."""
@@ -81,9 +81,9 @@ class Snapshot:
         return tuple(image for image in images if _instance(image) not in known and image.digest not in left)
 
     def compare(self, opened: Registry, images: Sequence[Image], seconds: float) -> Comparison:
-        """What this listing, with what manifests say, speaks against. Raises RegistryError.
+        """Compare a listing, whose images have what their manifests say. Raises RegistryError.
 
-        `seconds`: reading the subjects of new images may take so long.
+        `seconds`: the longest that reading the subjects of new images may take.
         """
         listed = frozenset(image.digest for image in images)
         if lost := _lost(opened, self.path, self.kept - listed):
@@ -107,7 +107,7 @@ class Snapshot:
         return [image.digest for image in images if image.children is None and image.digest not in self.ignored]
 
     def _left(self, images: Iterable[Image]) -> Container[str]:
-        """Digests of what a begun deletion has left some tags of: it is to be gone on with, and nothing new."""
+        """Digests of images that a begun deletion has partly deleted: its deletion goes on, they are not new."""
         before = {image.digest: image for image in self.planned if image.digest in self.begun}
         pairs = ((before.get(image.digest), image) for image in images)
         return {now.digest for then, now in pairs if then is not None and outcomes.is_partly_deleted(then, now)}
@@ -118,14 +118,14 @@ def snapshot(
 ) -> Snapshot:
     """A repository as the plan of a run saw it.
 
-    `deleting`: others may begin a deletion at any moment, so that every planned one counts as begun.
+    `deleting`: other batches may begin a deletion at any moment, so that every planned image counts as begun.
     """
     with store.read() as connection:
         planned = tuple(plans.images_of(connection, run.id, path))
         deleted = rechecks.digests_in_states(connection, run.id, path, ("deleted", "gone"))
         begun = rechecks.digests_in_states(connection, run.id, path, ("intent", "accepted"))
         decisions = plans.decisions_of(connection, run.id, path)
-    kept = frozenset(one.digest for one in decisions if one.verdict == "keep")
+    kept = frozenset(decision.digest for decision in decisions if decision.verdict == "keep")
     if not isinstance(opened, DeletesByParts):
         begun = frozenset()
     elif deleting:
@@ -134,12 +134,12 @@ def snapshot(
 
 
 def listed_again(opened: Registry, registry: RegistrySettings, known: Snapshot) -> tuple[Image, ...]:
-    """What is there now. Raises RegistryError, NotFoundError where the repository is not there any more."""
+    """The images that exist now. Raises RegistryError, NotFoundError if the repository no longer exists."""
     return dated_as_planned(registry, known, opened.images(known.path))
 
 
 def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequence[Image]) -> tuple[Image, ...]:
-    """The same images. Where a registry tells no push time, those that the plan knows have the plan's."""
+    """The images; where the registry reports no push time, with the plan's push times."""
     if registry.reports_push_time:
         return tuple(images)
     times = {image.digest: image.created_at for image in known.planned if image.created_at is not None}
@@ -147,9 +147,9 @@ def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequen
 
 
 def unlistable(error: RegistryError, path: str) -> Comparison:
-    """The finding of a repository that cannot be listed again. Raises the error where that says nothing of this one.
+    """The comparison of a repository that cannot be listed again. Raises an error that is systemic or temporary.
 
-    So it is of what is systemic, and of what passes. A refusal of one manifest is neither.
+    Such an error says nothing of this repository. The refusal of one manifest does.
     """
     about = error.request.partition(" ")[2]
     of_one_image = isinstance(error, PermissionDeniedError) and about.startswith((f"{path}@", f"{path}:"))
@@ -159,21 +159,21 @@ def unlistable(error: RegistryError, path: str) -> Comparison:
 
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:
-    """New images with the subjects that no listing reports: a planned image may be one of them."""
+    """New images with their subjects, which no listing reports: a subject may be a planned image."""
     if not (digests := unreported(new)) or not isinstance(opened, ReadsSubjects):
         return new
     return opened.read_subjects(path, new, digests, deadline).images
 
 
 def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
-    """What is really gone of what no listing shows: where only tags are listed, one may have moved on."""
+    """The unlisted digests that do not exist: where only tags are listed, an untagged image may exist."""
     if unlisted and isinstance(opened, ListsTagsOnly):
         return unlisted - opened.existing(path, sorted(unlisted))
     return unlisted
 
 
 def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, str]:
-    """By digest, what is different of an image that carries other tags now: the registry may not show that later."""
+    """By digest, how the tags of an image differ from the plan: the registry may not show that later."""
     now = {image.digest: image for image in images}
     pairs = ((image, now.get(image.digest)) for image in planned)
     return {
@@ -184,5 +184,5 @@ def _changed(planned: Sequence[Image], images: Sequence[Image]) -> Mapping[str, 
 
 
 def _instance(image: Image) -> tuple[str, str, datetime | None]:
-    """What makes it the image that was pushed then: its deletion may be done, and not recorded yet."""
+    """The identity of one push of an image: the deletion of an earlier push may not be recorded yet."""
     return image.digest, image.id, image.created_at

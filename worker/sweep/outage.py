@@ -1,4 +1,4 @@
-"""Waits for a registry that does not answer: the restart of a server takes seconds, and is no reason to fail images."""
+"""Waits for a registry that does not answer: a server restarts in seconds, which is no reason to fail images."""
 
 import threading
 import time
@@ -6,22 +6,22 @@ import time
 from worker.registries.errors import RegistryError, UnavailableError
 from worker.registries.interface import Registry
 
-LONGEST = 20.0  # seconds
+LONGEST = 20.0  # seconds of waiting
 POLL = 0.5  # seconds
 
 
 class OutageWait:
-    """One wait for all threads of a batch. Safe to use from several threads."""
+    """One wait, shared by all threads of a batch. Safe to use from several threads."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._lock = threading.Lock()
         self._answered_at = 0.0  # time.monotonic()
         self._given_up = False
-        self.was_seen = False  # the registry answered nobody, and then did
+        self.was_seen = False  # the registry did not answer for a while
 
     def is_over(self, failed_at: float, deadline: float) -> bool:
-        """Whether the registry answers after a failure at `failed_at`; waits for that, once, until `deadline`.
+        """Whether the registry answers after a failure at `failed_at`; waits once, until `deadline`.
 
         Both are of `time.monotonic()`. Raises LimiterUnavailableError.
         """
@@ -45,5 +45,5 @@ class OutageWait:
         except UnavailableError:
             return False
         except RegistryError:
-            return True  # whatever it says, it speaks
+            return True  # an error is an answer, too
         return True

@@ -1,7 +1,6 @@
-"""Lists a repository again before anything in it is deleted, and settles what its plan did not know.
+"""Lists a repository again before anything in it is deleted, and skips what newly pushed images need.
 
-What an image pushed since the plan needs is skipped; where that cannot be known, or an image that the plan keeps is
-gone, the whole repository is.
+Where that cannot be known, or an image that the plan keeps is gone, the whole repository is skipped.
 """
 
 from collections.abc import Sequence
@@ -35,13 +34,13 @@ from worker.sweep.recording import log_settled
 
 log = Log(__name__)
 
-LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a look is good
+LEFT_FOR_A_BATCH = timedelta(minutes=1)  # of the time for which a recheck is valid
 
 
 def recheck_repository(
     store: Store, watch: Watch, run_id: str, repository: str, *, limiter: Limiter | None = None
 ) -> tuple[TaskCall, ...]:
-    """List a repository again before its next batch, and settle what the plan did not know. Raises StoreError."""
+    """List a repository again before its next batch, and skip what must stay. Raises StoreError."""
     run = lifecycle.deleting_run(store, run_id)
     if run is None or run.stop is not None:
         return lifecycle.next_task_calls(store, run_id, datetime.now(UTC)) if run else ()
@@ -51,11 +50,11 @@ def recheck_repository(
         times = {"now": began, "until": began + lease, "fresh": began - lifecycle.RECHECK_VALID_FOR}
         held = rechecks.claim(connection, run_id, repository, owner=identity(), **times)
     if held is None:
-        return ()  # somebody looks, or has looked: who did rings
+        return ()  # another worker rechecks or has rechecked it, and publishes the next task calls
     reach("recheck_claimed")
     try:
         with Heartbeat(store, held, lease):
-            comparison = _find(store, permitted_registry(watch, run, repository), run, repository, limiter)
+            comparison = _check(store, permitted_registry(watch, run, repository), run, repository, limiter)
             if comparison is None:
                 return (
                     lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
@@ -72,8 +71,8 @@ def recheck_repository(
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
-def give_up(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
-    """Delete nothing in a repository that cannot be listed again in time. Raises StoreError."""
+def skip_slow_repository(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
+    """Skip a repository that cannot be listed again in time. Raises StoreError."""
     run = lifecycle.deleting_run(store, run_id)
     if run is not None:
         with store.read() as connection:
@@ -82,10 +81,10 @@ def give_up(store: Store, run_id: str, repository: str) -> tuple[TaskCall, ...]:
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
-def _find(
+def _check(
     store: Store, registry: RegistrySettings | str, run: Run, path: str, limiter: Limiter | None
 ) -> Comparison | None:
-    """`registry`: or why nothing may be deleted there. None: it cannot be said now; reconcile rings again."""
+    """`registry`: or why nothing may be deleted there. None: the registry fails; reconcile publishes it again."""
     if isinstance(registry, str):
         return Comparison("mode", registry)
     with store.read() as connection:
@@ -99,7 +98,7 @@ def _find(
             open_registry(registry, limiter, retries, manifests) as opened,
             saving_usage(store, run.registry, opened),
         ):
-            return _look_again(store, opened, registry, run, path)
+            return _list_and_compare(store, opened, registry, run, path)
     except RegistryError as error:
         count_failure(store, run, error)
     except LimiterUnavailableError:
@@ -107,7 +106,7 @@ def _find(
     return None
 
 
-def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> Comparison:
+def _list_and_compare(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> Comparison:
     known = snapshot(store, run, registry, path, opened)
     try:
         seconds = (lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH).total_seconds()
@@ -117,12 +116,12 @@ def _look_again(store: Store, opened: Registry, registry: RegistrySettings, run:
 
 
 def _in_time(comparison: Comparison, took: timedelta) -> Comparison:
-    """The finding, unless it took so long that it can speak for no deletion any more: it would always be too old."""
+    """The comparison, or a skip of the repository if its listing took too long: it would always be too old."""
     if comparison.reason is not None or took < lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH:
         return comparison
     minutes = f"{took.total_seconds() / 60:.0f} minutes"
     reason = (
-        f"listing it again took {minutes} or more, and is good for 10: too long for a deletion at this rate; raise"
+        f"listing it again took {minutes} or more, and is valid for 10: too long for a deletion at this rate; raise"
         " the registry's rate.requests_per_second"
     )
     return Comparison("repository_changed", reason, listed=comparison.listed)
@@ -131,7 +130,7 @@ def _in_time(comparison: Comparison, took: timedelta) -> Comparison:
 def _settle(
     store: Store, run: Run, path: str, comparison: Comparison, began: datetime, held: Lease | None = None
 ) -> None:
-    """Skip what a finding forbids, a portion a transaction, then write that the repository was listed again.
+    """Skip what the comparison objects to, a portion a transaction, then record the recheck.
 
     `held`: only while this lease is held.
     """
@@ -144,7 +143,7 @@ def _settle(
         while (last := _settle_some(store, run, path, comparison, after, digests, held)) is not None:
             after = last
     with store.write() as connection:
-        if not _goes_on(connection, run, held):
+        if not _is_current(connection, run, held):
             return
         now = store.now(connection)
         rechecks.record(connection, run.id, path, began, now, comparison.reason)
@@ -156,39 +155,39 @@ def _settle(
 def _settle_some(
     store: Store, run: Run, path: str, comparison: Comparison, after: int, digests: Sequence[str], held: Lease | None
 ) -> int | None:
-    """The number of the last item of this portion; None: there was none left."""
+    """The number of the last item of this portion; None: there is none left."""
     with store.write() as connection:
-        if not _goes_on(connection, run, held):
+        if not _is_current(connection, run, held):
             return None
         now = store.now(connection)
-        found = rechecks.open_items(connection, run.id, path, now, after=after, digests=digests)
-        outcomes_by_item = [(one.item, _outcome(connection, one, comparison)) for one in found]
+        undeleted = rechecks.open_items(connection, run.id, path, now, after=after, digests=digests)
+        outcomes_by_item = [(row.item, _outcome(connection, row, comparison)) for row in undeleted]
         settled = [(item, outcome) for item, outcome in outcomes_by_item if outcome is not None]
         settled = sweeping.record_outcomes(connection, run.id, settled, now)
     log_settled(run.registry, settled)
-    return found[-1].item.number if found else None
+    return undeleted[-1].item.number if undeleted else None
 
 
-def _goes_on(connection: Connection, run: Run, held: Lease | None) -> bool:
-    """Whether there is still something for us to settle: not in a run that was stopped meanwhile. Locks the run."""
+def _is_current(connection: Connection, run: Run, held: Lease | None) -> bool:
+    """Whether this recheck still holds its lease, and the run was not stopped meanwhile. Locks the run."""
     current = run_rows.get(connection, run.id, lock=True)
     mine = held is None or leases.holds(connection, held)
     return mine and current is not None and current.state == "deleting" and current.stop is None
 
 
-def _outcome(connection: Connection, one: OpenItem, comparison: Comparison) -> Outcome | None:
-    """A planned one is skipped. One that was begun and is still there must not be asked for again, not even by the
-    worker that holds it; one that is not listed is left to the next claim, which may only read it.
+def _outcome(connection: Connection, row: OpenItem, comparison: Comparison) -> Outcome | None:
+    """A planned image is skipped. A begun deletion whose image is listed must not be sent again, not even by the worker
+    that holds its batch; an image that is not listed is left to the next claim, which may only read it.
     """
-    changed = None if comparison.reason else comparison.changed.get(one.item.digest)
+    changed = None if comparison.reason else comparison.changed.get(row.item.digest)
     reason = comparison.reason or changed or "an image pushed since the plan needs it"
-    if one.item.state == "planned":
+    if row.item.state == "planned":
         return Outcome("skipped", "changed" if changed else comparison.cause, reason)
-    listed = one.item.digest in comparison.listed
-    if listed and not one.held:
+    listed = row.item.digest in comparison.listed
+    if listed and not row.held:
         return outcomes.still_there(reason)
-    if listed or comparison.cause not in ("mode", "paused"):  # which are asked with each intent
+    if listed or comparison.cause not in ("mode", "paused"):  # which are read with each intent
         sweeping.record_stop_reason(
-            connection, one.item, reason
-        )  # unlisted: not seen to be gone, the listing may have failed
+            connection, row.item, reason
+        )  # unlisted: perhaps not gone, the listing may have failed
     return None

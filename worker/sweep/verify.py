@@ -1,6 +1,6 @@
-"""After a sweep: whether what was deleted is gone, and what was kept and shares something with it is there.
+"""Verifies a sweep: deleted images are gone, and kept images that share something with them exist.
 
-Only looks. What it finds different makes the run partial and is listed by `show`; what cannot be looked at does so too.
+It only reads. A difference, or a repository that cannot be read, makes the run partial; `show` lists them.
 """
 
 import logging
@@ -33,33 +33,33 @@ from worker.store.verification import DELETED_STATES, DeletionState, Difference
 
 log = Log(__name__)
 
-READERS = 4  # repositories looked at at once: each is held whole in memory
+READERS = 4  # repositories read at once: each is held whole in memory
 
 
 class LostError(Exception):
-    """The lease was lost, or the run has ended: whatever was seen is for somebody else to see."""
+    """The lease was lost, or the run has ended: another worker verifies it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a repository should look like now: these are gone, these are there."""
+    """The images of a repository that should be gone, and those that should exist."""
 
     path: str
     gone: Mapping[str, Image]  # digest -> the image as it was planned
     there: frozenset[str]
-    emptied: bool = False  # every image that the plan knows there is gone
+    emptied: bool = False  # the run deleted every image that the plan knows
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a verification saw of one repository, or of all."""
+    """The differences of one repository, or of all."""
 
     differences: tuple[Difference, ...] = ()
     emptied: tuple[str, ...] = ()  # repositories without an image, which had some before the sweep
 
 
 def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None = None) -> tuple[TaskCall, ...]:
-    """Look at what a sweep has left, and finish the run. Safe to call twice, late, or never. Raises StoreError."""
+    """Verify what a sweep has left, and finish the run. Safe to call twice, late, or never. Raises StoreError."""
     lease = current_lease(watch)
     with store.write() as connection:
         now = store.now(connection)
@@ -69,39 +69,40 @@ def verify(store: Store, watch: Watch, run_id: str, *, limiter: Limiter | None =
     reach("verification_claimed")
     registry = current_registry(watch, run) or last_known_registry(watch, run)
     try:
-        found = (
-            _only(why_unconfigured_now(watch, run)) if registry is None else _seen(store, registry, run, limiter, lease)
-        )
+        if registry is None:
+            verification = _not_verified(why_unconfigured_now(watch, run))
+        else:
+            verification = _verify(store, registry, run, limiter, lease)
     except (LostError, LimiterUnavailableError):
         return ()
     except RegistryError as error:
         if run.verifications < lifecycle.VERIFICATIONS:
             with store.write() as connection:
                 leases.release(connection, rows.lease_of(run))
-            return ()  # reconcile rings again
-        found = _only(f"the registry could not be looked at: {error}")
+            return ()  # reconcile publishes it again
+        verification = _not_verified(f"the registry could not be read: {error}")
     with store.write() as connection:
         now = store.now(connection)
-        if not rows.record(connection, rows.lease_of(run), found.differences, now, found.emptied):
+        if not rows.record(connection, rows.lease_of(run), verification.differences, now, verification.emptied):
             return ()
-    level = logging.WARNING if found.differences else logging.INFO
-    log.log(level, "verified", run=run_id, registry=run.registry, differences=len(found.differences))
-    for different in found.differences:
-        where = {"repository": different.repository, "digest": different.digest}
-        log.warning("difference", run=run_id, registry=run.registry, **where, reason=different.difference)
+    level = logging.WARNING if verification.differences else logging.INFO
+    log.log(level, "verified", run=run_id, registry=run.registry, differences=len(verification.differences))
+    for difference in verification.differences:
+        where = {"repository": difference.repository, "digest": difference.digest}
+        log.warning("difference", run=run_id, registry=run.registry, **where, reason=difference.difference)
     reach("verified")
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
-def _only(difference: str) -> Verification:
-    """Nothing was looked at."""
+def _not_verified(difference: str) -> Verification:
+    """No repository was read."""
     return Verification((Difference("", None, difference),))
 
 
-def _seen(
+def _verify(
     store: Store, registry: RegistrySettings, run: Run, limiter: Limiter | None, lease: timedelta
 ) -> Verification:
-    """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was looked at."""
+    """In order of repositories. Raises LostError, LimiterUnavailableError, RegistryError: nothing was verified."""
     with (
         Heartbeat(store, rows.lease_of(run), lease) as heartbeat,
         open_registry(
@@ -109,32 +110,32 @@ def _seen(
         ) as opened,
         saving_usage(store, run.registry, opened),
     ):
-        opened.clock()  # a registry that cannot be reached at all is no difference: it is asked again
+        opened.clock()  # an unreachable registry is no difference: it is tried again
 
-        def look(path: str) -> Verification:
+        def verify_repository(path: str) -> Verification:
             if heartbeat.lost.is_set():
                 raise LostError
             expected = expectation(store, run, path, shared)
             return Verification() if expected is None else _compared(opened, expected)
 
-        with store.read() as connection:  # hashes of digests: two that are alike only make us look at more
+        with store.read() as connection:  # hashes of digests: a collision only verifies more images
             deleted = rows.deleted_images(connection, run.id)
             shared = frozenset(hash(blob.digest) for image in deleted for blob in blobs_of(image))
             paths = plans.repositories(connection, run.id)
         readers = min(READERS, registry.rate.concurrency)
         pool = ThreadPoolExecutor(max_workers=readers, thread_name_prefix="verify")
         try:
-            seen = list(pool.map(look, paths))
+            results = list(pool.map(verify_repository, paths))
             return Verification(
-                tuple(difference for one in seen for difference in one.differences),
-                tuple(path for one in seen for path in one.emptied),
+                tuple(difference for result in results for difference in result.differences),
+                tuple(path for result in results for path in result.emptied),
             )
         finally:
-            pool.shutdown(cancel_futures=True)  # of what was stopped midway nothing further is begun
+            pool.shutdown(cancel_futures=True)  # after an error no further repository is read
 
 
 def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Expectation | None:
-    """What a repository should look like; None: nothing was deleted there, and nothing there shares a blob with it."""
+    """What a repository should have; None: nothing was deleted there, and no image shares a blob with a deletion."""
     with store.read() as connection:
         images = tuple(plans.images_of(connection, run.id, path))
         planned = rows.deletion_states(connection, run.id, path)
@@ -147,10 +148,10 @@ def expectation(store: Store, run: Run, path: str, shared: frozenset[int]) -> Ex
 def _related(
     images: Iterable[Image], planned: Mapping[str, DeletionState], gone: Mapping[str, Image], shared: frozenset[int]
 ) -> Iterator[str]:
-    """Digests of what stayed and shares an index, a subject or a blob with what was deleted."""
+    """Digests of kept images that share an index, a subject or a blob with a deleted image."""
     images = tuple(images)
     about = subjects_in((*images, *gone.values()))
-    relations = {digest: _graph(image, about) for digest, image in gone.items()}
+    relations = {digest: _names(image, about) for digest, image in gone.items()}
     touched = {name for names in relations.values() for name in names} | gone.keys()
     for index in images:  # whose children share it
         if isinstance(index.children, tuple) and not gone.keys().isdisjoint(index.children):
@@ -159,18 +160,18 @@ def _related(
         left = planned.get(image.digest)
         if image.digest in gone or (left is not None and left.attempted):
             continue
-        names = {image.digest, *_graph(image, about)}
+        names = {image.digest, *_names(image, about)}
         if not touched.isdisjoint(names) or any(hash(blob.digest) in shared for blob in blobs_of(image)):
             yield image.digest
 
 
-def _graph(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What an image names: its children and its subjects. `about`: digest -> subjects, of its repository."""
+def _names(image: Image, about: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The digests that an image names: its children and subjects. `about`: digest -> subjects, of its repository."""
     return (*(image.children or ()), *about.get(image.digest, ()))
 
 
 def _compared(registry: Registry, expected: Expectation) -> Verification:
-    """What is different in one repository: believed when it is so at a second look."""
+    """The differences in one repository, if a second listing confirms them."""
     try:
         listed = _listed(registry, expected)
         if list(_against(expected, listed)):
@@ -182,24 +183,24 @@ def _compared(registry: Registry, expected: Expectation) -> Verification:
 
 
 def _listed(registry: Registry, expected: Expectation) -> Mapping[str, Image]:
-    """What is there: listed, or, where only tags are listed, found by its digest."""
+    """The images that exist: those listed and, where only tags are listed, those found by digest."""
     try:
-        found = {image.digest: image for image in registry.images(expected.path)}
+        images = {image.digest: image for image in registry.images(expected.path)}
     except NotFoundError:
-        return {}  # with its last image a repository may go
-    unlisted = (expected.there | expected.gone.keys()) - found.keys()
+        return {}  # a registry may delete a repository with its last image
+    unlisted = (expected.there | expected.gone.keys()) - images.keys()
     if unlisted and isinstance(registry, ListsTagsOnly):
-        found |= {digest: Image(digest=digest) for digest in registry.existing(expected.path, sorted(unlisted))}
-    return found
+        images |= {digest: Image(digest=digest) for digest in registry.existing(expected.path, sorted(unlisted))}
+    return images
 
 
 def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Difference]:
     for digest in sorted(expected.gone.keys() & listed.keys()):
         pushed = listed[digest].created_at
-        if pushed is None:  # not told
-            yield Difference(expected.path, digest, "it was deleted, and is there, or there again")
+        if pushed is None:  # not reported
+            yield Difference(expected.path, digest, "it was deleted, and exists, or exists again")
         elif pushed == expected.gone[digest].created_at:  # else it was pushed again
-            yield Difference(expected.path, digest, "it was deleted, and is there")
+            yield Difference(expected.path, digest, "it was deleted, and exists")
     for digest in sorted(expected.there - listed.keys()):
         yield Difference(expected.path, digest, "it was kept, and is gone")
     lost = expected.gone.keys() - listed.keys()
@@ -208,5 +209,5 @@ def _against(expected: Expectation, listed: Mapping[str, Image]) -> Iterator[Dif
     for digest, image in sorted(listed.items()):
         if children := sorted(lost.intersection(image.children or ())):
             yield Difference(expected.path, digest, f"it lists {', '.join(children)}, deleted by this run")
-        if signatures := [one for subject, one in referrers if subject == digest]:
+        if signatures := [referrer for subject, referrer in referrers if subject == digest]:
             yield Difference(expected.path, digest, f"{', '.join(signatures)}, about it, was deleted by this run")
