@@ -72,7 +72,7 @@ def conf(sandbox, monkeypatch):
         ("broker_url", REDIS),
     ],
 )
-def test_a_setting_that_safety_rests_on(conf, name, value):
+def test_the_value_of_each_setting_that_safety_depends_on(conf, name, value):
     assert conf[name] == value
 
 
@@ -85,7 +85,7 @@ def test_a_setting_that_safety_rests_on(conf, name, value):
         ("global_keyprefix", KEY_PREFIX),
     ],
 )
-def test_an_option_of_the_broker(conf, option, value):
+def test_the_value_of_each_broker_option(conf, option, value):
     assert conf["broker_transport_options"][option] == value
 
 
@@ -95,7 +95,7 @@ def test_no_message_is_delivered_again_while_its_task_may_still_run(conf):
     assert max(task.time_limit or 0 for task in tasks.app.tasks.values()) == SCAN_SECONDS < VISIBILITY_SECONDS
 
 
-def test_a_task_is_asked_to_end_before_it_is_killed(conf):
+def test_a_task_gets_its_soft_limit_before_it_is_killed(conf):
     assert (
         120 < conf["task_soft_time_limit"] < conf["task_time_limit"] == BATCH_SECONDS
     )  # a batch takes 40 s to list its repository, then 45 s and 30 s more
@@ -103,7 +103,7 @@ def test_a_task_is_asked_to_end_before_it_is_killed(conf):
     assert scan.soft_time_limit < scan.time_limit
 
 
-def test_a_task_that_runs_out_of_time_is_never_taken_for_one_that_ended_as_expected():
+def test_a_soft_time_limit_is_no_expected_error():
     assert not issubclass(SoftTimeLimitExceeded, tasks.EXPECTED_ERRORS)
 
 
@@ -131,7 +131,7 @@ def test_without_any_redis_the_application_says_so(sandbox, conf):
         _ = conf.broker_url
 
 
-def test_importing_needs_no_file_and_calling_says_in_one_line_what_is_wrong(sandbox):
+def test_importing_needs_no_file_and_a_call_reports_a_mistake_in_one_line(sandbox):
     sandbox.path.unlink()
     assert sandbox.run(sys.executable, "-c", "import worker.app, worker.tasks").returncode == 0
     called = sandbox.run(
@@ -149,7 +149,7 @@ def test_another_programs_django_settings_are_left_alone(sandbox):
     assert (imported.returncode, imported.stderr) == (0, "")
 
 
-def test_beat_has_a_bell_for_each_registry_with_a_schedule_named_by_line_and_zone(sandbox, conf):
+def test_beat_has_an_entry_for_each_schedule_named_by_line_and_zone(sandbox, conf):
     sandbox.write(
         redis=REDIS,
         registries={
@@ -192,26 +192,26 @@ def at(text: str) -> datetime:
     [
         pytest.param("2026-11-23T00:00", "2026-11-23T23:59", False, 60, id="a minute early"),
         pytest.param("2026-11-23T00:00", "2026-11-24T00:00", True, 86400, id="on the second"),
-        pytest.param("2026-11-24T00:00", "2026-11-24T00:00", False, 86400, id="already rung"),
-        pytest.param("2026-11-20T00:00", "2026-11-24T12:00", True, 43200, id="several were missed: one bell"),
+        pytest.param("2026-11-24T00:00", "2026-11-24T00:00", False, 86400, id="already published"),
+        pytest.param("2026-11-20T00:00", "2026-11-24T12:00", True, 43200, id="several were missed: one task call"),
         pytest.param("2026-12-01T00:00", "2026-11-24T00:00", False, 8 * 86400, id="a clock that was set back"),
     ],
 )
-def test_when_beat_rings(last, now, due, seconds):
+def test_when_beat_publishes(last, now, due, seconds):
     entry = ZonedCron("0 3 * * *", "Europe/Moscow", nowfun=lambda: at(now))
     assert entry.is_due(at(last)) == (due, seconds)
     assert entry.remaining_estimate(at(now)) > timedelta(0)
 
 
 @pytest.mark.parametrize(
-    ("day", "rung"),
+    ("day", "published"),
     [
         pytest.param("2027-03-28", ["01:00"], id="spring: at the gap's end"),
         pytest.param("2026-10-25", ["00:30"], id="autumn: the first time only"),
         pytest.param("2026-11-24", ["01:30"], id="any day"),
     ],
 )
-def test_beat_through_a_day_in_berlin(day, rung):
+def test_beat_through_a_day_in_berlin(day, published):
     """Minute by minute, as beat does it."""
     last, now, times = at(f"{day}T00:00") - MINUTE, at(f"{day}T00:00"), []
     while now < at(f"{day}T00:00") + timedelta(days=1):
@@ -219,7 +219,7 @@ def test_beat_through_a_day_in_berlin(day, rung):
             times.append(f"{now:%H:%M}")
             last = now
         now += MINUTE
-    assert times == rung
+    assert times == published
 
 
 def test_a_schedule_is_kept_without_the_application():

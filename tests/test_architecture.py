@@ -60,8 +60,8 @@ def test_policies_have_no_clock_and_no_files(path: Path) -> None:
 
 
 def test_one_module_imports_httpx() -> None:
-    found = [path for path in (*POLICIES, *WORKER) if any(name.partition(".")[0] == "httpx" for name in imports(path))]
-    assert found == [ROOT / "worker" / "registries" / "http" / "transport.py"]
+    users = [path for path in (*POLICIES, *WORKER) if any(name.partition(".")[0] == "httpx" for name in imports(path))]
+    assert users == [ROOT / "worker" / "registries" / "http" / "transport.py"]
 
 
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Logs: JSON where nobody reads along, readable at a terminal, secrets in neither; what a night tells."""
+"""Logs: JSON, readable lines on a terminal, no secrets in either; the events of a run."""
 
 import io
 import json
@@ -26,7 +26,7 @@ class Terminal:
 logs.configure(verbose={verbose}, stream={stream})
 log = logs.Log("worker.tasks")
 log.info("deleted", run="r1", digest="sha256:1", tag="red\\x1b[31m")
-logging.getLogger("other").warning("not rung: %s", "gone", extra={{"task": "gc.scan"}})
+logging.getLogger("other").warning("not sent: %s", "gone", extra={{"task": "gc.scan"}})
 logging.getLogger("httpx").info("GET https://example.com")
 log.debug("details")
 try:
@@ -44,13 +44,13 @@ def logged(*, verbose=False, stream="None"):
     return done.stderr
 
 
-def test_json_lines_hold_their_fields():
+def test_json_lines_have_their_fields():
     first, second, third = [json.loads(line) for line in logged().splitlines()]
     facts = {"event": "deleted", "level": "info", "logger": "worker.tasks", "run": "r1", "digest": "sha256:1"}
     assert facts.items() <= first.items()
     assert first["at"].endswith("Z")
     assert {
-        "event": "not rung: gone",
+        "event": "not sent: gone",
         "level": "warning",
         "logger": "other",
         "task": "gc.scan",
@@ -69,11 +69,11 @@ def logged_here():
         yield lines
     finally:
         root.handlers[:], root.level = handlers, level
-        told = [json.loads(line) for line in stream.getvalue().splitlines()]
-        lines += [line for line in told if line["logger"].startswith("worker.")]  # a library's thread may log late
+        records = [json.loads(line) for line in stream.getvalue().splitlines()]
+        lines += [line for line in records if line["logger"].startswith("worker.")]  # a library's thread may log late
 
 
-def test_the_log_of_a_night_tells_every_step_and_how_each_planned_image_ended(simulator, make_harness):
+def test_the_log_of_a_run_has_every_step_and_the_outcome_of_each_planned_image(simulator, make_harness):
     failing, moving, *rest = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY) for number in range(5)]
     simulator.push("shop/api", tags=["v1"], age=90 * DAY)
     with logged_here() as lines:
@@ -120,7 +120,7 @@ def test_a_dry_run_and_a_blocked_run_end_in_the_log(simulator, make_harness):
     assert (lines[10]["run"], lines[10]["outcome"]) == (blocked.id, "blocked")
 
 
-def test_verbose_says_more():
+def test_verbose_logs_requests():
     events = [json.loads(line)["event"] for line in logged(verbose=True).splitlines()]
     assert {"details", "GET https://example.com"} <= set(events)
 
@@ -133,7 +133,7 @@ def test_a_terminal_gets_readable_lines_without_codes_from_elsewhere():
     assert not text.startswith("{")
 
 
-def test_no_frame_s_values_and_no_tokens_are_told():
+def test_tracebacks_have_no_local_values_and_no_tokens():
     for text in (logged(), logged(stream="Terminal()")):
         assert "hunter2" not in text
         assert "abcdefghijklmnop" not in text
@@ -177,7 +177,7 @@ log = logs.Log("worker.tasks")
 for text in json.loads(sys.argv[2]):
     log.info("deleted", tag=text, tags=[text], nested={"tag": text})
     log.info(text)
-    logging.getLogger("other").warning("not rung: %s", text, extra={"reason": text, text or "x": 1})
+    logging.getLogger("other").warning("not sent: %s", text, extra={"reason": text, text or "x": 1})
     try:
         raise ValueError(text)
     except ValueError:
@@ -196,12 +196,12 @@ def test_a_log_of_json_is_one_plain_line_a_record_and_loses_nothing():
     assert plain(text)
     records = [json.loads(line) for line in text.splitlines()]
     assert len(records) == 4 * len(HOSTILE)
-    assert [one["tag"] for one in records[::4]] == list(HOSTILE.values())
-    assert [one["event"] for one in records[1::4]] == list(HOSTILE.values())
-    assert [one["reason"] for one in records[2::4]] == list(HOSTILE.values())
+    assert [record["tag"] for record in records[::4]] == list(HOSTILE.values())
+    assert [record["event"] for record in records[1::4]] == list(HOSTILE.values())
+    assert [record["reason"] for record in records[2::4]] == list(HOSTILE.values())
 
 
-def test_a_log_on_a_terminal_obeys_nobody():
+def test_a_log_on_a_terminal_has_no_control_characters():
     text = re.sub(r"\x1b\[(?!95)[0-9;]*m", "", hostile_log("terminal"))  # the renderer's own colours
     assert plain(text)
     assert "\\x1b[95m" in text

@@ -66,13 +66,17 @@ def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, make_
     assert "expired" in (run.message or "")
 
 
-def test_lost_bells_under_an_invalid_file_are_rung_again(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_lost_task_calls_are_published_again_with_an_invalid_file(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     push_old(simulator)
     harness = make_harness()
     store, (run_id, _) = harness.store, harness.plan()
     harness.path.write_text("nonsense: [")
 
-    harness.carry_out(reconcile.reconcile(store, None, datetime.now(UTC)))  # what was just rung is not rung again
+    harness.carry_out(
+        reconcile.reconcile(store, None, datetime.now(UTC))
+    )  # a task call just published is not published again
     later = datetime.now(UTC) + HOUR
     with store.write() as connection:
         connection.execute(batch.update().values(published_at=None))
@@ -93,7 +97,7 @@ def test_a_plan_too_old_deletes_nothing_more(simulator: Simulator, make_harness:
     run = harness.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 0)
     assert "plan_max_age" in (run.message or "")
-    assert {one.state for one in harness.items(run_id)} == {"planned"}
+    assert {item.state for item in harness.items(run_id)} == {"planned"}
 
 
 def test_the_deadline_counts_from_the_first_deletion(simulator: Simulator, make_harness: MakeHarness) -> None:
@@ -107,7 +111,7 @@ def test_the_deadline_counts_from_the_first_deletion(simulator: Simulator, make_
     assert "deadline" in (run.message or "")
 
 
-def test_a_scan_that_dies_is_begun_three_times(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_scan_that_dies_is_started_three_times(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness(timing={"reconcile": "1s", "lease": "1s"})
     run_id = harness.open()
     for _ in range(3):

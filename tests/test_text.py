@@ -1,4 +1,4 @@
-"""Text for people: what would speak to a terminal is escaped, secrets are masked, tables stand in columns."""
+"""Text for people: terminal controls are escaped, secrets are masked, columns are aligned."""
 
 import json
 import unicodedata
@@ -42,7 +42,7 @@ NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
     ],
     ids=["plain", "letters of any script", "a colour", "lines", "turned writing", "a tag character"],
 )
-def test_what_would_speak_to_the_terminal_is_shown_as_code(text, shown):
+def test_terminal_controls_are_shown_as_codes(text, shown):
     assert escaped(text) == shown
 
 
@@ -62,14 +62,14 @@ def test_cut_text_fits(text, width):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.text("ab日é\x1b", max_size=6), st.text("xyz", max_size=6), st.just("|")), max_size=5))
-def test_columns_stand_below_each_other(rows):
+def test_columns_are_aligned(rows):
     lines = list(table(("A", "B", "END"), rows))
     ends = {width_of(line[: line.rindex("|")]) for line in lines[1:]}
     assert len(lines) == len(rows) + 1
     assert ends <= {width_of(lines[0][: lines[0].rindex("END")])}
 
 
-def test_numbers_stand_to_the_right_and_lines_end_where_the_terminal_does():
+def test_numbers_are_right_aligned_and_lines_fit_the_terminal():
     assert list(table(("N", "WHAT"), [("7", "abcdef"), ("1,000", "b")], right=frozenset({0}), width=10)) == [
         "    N  WH…",
         "    7  ab…",
@@ -89,7 +89,7 @@ def test_short_digests_keep_twelve_digits():
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (184, "3m04s"), (3720, "1h02m"), (90000, "25h00m")]
 )
-def test_how_long_it_took(seconds, text):
+def test_durations(seconds, text):
     assert took(NOW, NOW + timedelta(seconds=seconds)) == text
     assert took(None, NOW) == took(NOW, None) == ""
 

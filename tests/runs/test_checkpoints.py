@@ -1,4 +1,4 @@
-"""Points of a run's life: passed by, told to visitors, and halted at where a test asks for it."""
+"""Checkpoints of a run's life: passed, observed, and halted at where a test requests it."""
 
 import os
 import threading
@@ -13,18 +13,18 @@ from worker.runs.checkpoints import HALTS, Checkpoint, reach
 
 
 @pytest.fixture
-def visited() -> Iterator[list[str]]:
+def observed() -> Iterator[list[str]]:
     seen: list[str] = []
 
-    def visit(name: Checkpoint) -> None:
+    def observe(name: Checkpoint) -> None:
         seen.append(name)
 
-    checkpoints.observers.append(visit)
+    checkpoints.observers.append(observe)
     yield seen
-    checkpoints.observers.remove(visit)
+    checkpoints.observers.remove(observe)
 
 
-def test_a_visitor_is_told_of_every_point_and_can_end_the_work_there(visited: list[str]) -> None:
+def test_an_observer_is_called_at_every_checkpoint_and_may_end_the_work(observed: list[str]) -> None:
     def refuse(name: Checkpoint) -> None:
         if name == "delete_sent":
             raise ZeroDivisionError
@@ -36,11 +36,11 @@ def test_a_visitor_is_told_of_every_point_and_can_end_the_work_there(visited: li
             reach("delete_sent")
     finally:
         checkpoints.observers.remove(refuse)
-    assert visited == ["intent_recorded", "delete_sent"]
+    assert observed == ["intent_recorded", "delete_sent"]
 
 
-def test_one_process_halts_where_it_was_asked_and_goes_on_when_it_is_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visited: list[str]
+def test_one_process_halts_at_a_requested_checkpoint_until_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observed: list[str]
 ) -> None:
     monkeypatch.setenv(HALTS, str(tmp_path))
     reach("run_opened")  # nobody asked for a halt there
@@ -56,4 +56,4 @@ def test_one_process_halts_where_it_was_asked_and_goes_on_when_it_is_let_go(
     halting.join(10)
     assert not halting.is_alive()
     assert list(tmp_path.iterdir()) == []
-    assert visited == ["run_opened", "delete_sent", "delete_sent"]
+    assert observed == ["run_opened", "delete_sent", "delete_sent"]

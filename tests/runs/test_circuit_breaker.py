@@ -27,7 +27,7 @@ def test_refusals_between_healthy_answers_are_no_streak(simulator: Simulator, ma
     assert (finished.failed, finished.skipped, finished.outcome) == (12, 12, "partial")
 
 
-def test_operations_that_all_break_are_a_streak(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_operations_that_all_fail_are_a_streak(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(30):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = make_harness(rate=SLOWLY)
@@ -52,12 +52,12 @@ def test_ten_systemic_failures_in_a_row_end_the_run(simulator: Simulator, make_h
     run = harness.run(run_id)
     assert (run.state, run.outcome, run.deleted) == ("finished", "failed", 0)
     assert 10 <= run.failed <= 12
-    assert sum(one.state == "planned" for one in harness.items(run_id)) == 40 - run.failed
+    assert sum(item.state == "planned" for item in harness.items(run_id)) == 40 - run.failed
     assert run.message is not None
     assert run.message.startswith("stopped after 10 failures in a row, the last: production: ")
 
 
-def test_a_read_only_registry_says_so(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_the_message_names_a_read_only_registry(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(12):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = make_harness()
@@ -76,9 +76,9 @@ def test_a_success_ends_a_streak_of_failures(simulator: Simulator, make_harness:
     ids = [simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)["id"] for number in range(20)]
     harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
     run_id, task_calls = harness.plan()
-    for number, one in enumerate(ids):
+    for number, path in enumerate(ids):
         if number % 2:
-            simulator.fault("error", method="DELETE", path=one, code=9, message="the registry is read-only")
+            simulator.fault("error", method="DELETE", path=path, code=9, message="the registry is read-only")
 
     harness.carry_out(task_calls)
 

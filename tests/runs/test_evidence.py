@@ -54,7 +54,7 @@ CLOUD = registry("yandex-cloud-registry", id="crp1", docker="https://registry.ya
         pytest.param(CLOUD, "registry.yandexcloud.net/crp1/shop/api", "shop/api", id="the new address"),
     ],
 )
-def test_a_repository_by_its_address(settings: RegistrySettings, address: str, path: str | None) -> None:
+def test_finds_the_repository_of_an_address(settings: RegistrySettings, address: str, path: str | None) -> None:
     assert path_in_registry(settings, address) == path
 
 
@@ -66,7 +66,7 @@ def test_a_repository_by_its_address(settings: RegistrySettings, address: str, p
         pytest.param(CLOUD, "registry.yandexcloud.net/crp1", id="cloud"),
     ],
 )
-def test_its_own_address(settings: RegistrySettings, address: str) -> None:
+def test_the_own_address_of_a_registry(settings: RegistrySettings, address: str) -> None:
     assert own_address(settings) == address
 
 
@@ -89,13 +89,13 @@ def test_its_own_address(settings: RegistrySettings, address: str) -> None:
         ("https://a.example", "a.example/shop/api", ("shop/api",)),
     ],
 )
-def test_how_its_images_are_addressed(url: str, address: str, paths: tuple[str, ...]) -> None:
+def test_finds_every_repository_that_an_address_may_name(url: str, address: str, paths: tuple[str, ...]) -> None:
     """Where nothing says how, whatever an address may name is in use."""
     registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), addresses=("b.example",))
     assert paths_in_registry(registry, address) == paths
     assert path_in_registry(registry, address) == (paths[0] if paths else None)
 
 
-def test_its_images_are_pulled_by_host_and_namespace() -> None:
+def test_addresses_have_host_and_namespace() -> None:
     below = with_defaults(kind="oci", url="https://a.example/v2/project", credentials=Credentials(anonymous=True))
     assert own_address(below) == "a.example/project"

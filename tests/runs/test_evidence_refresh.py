@@ -56,8 +56,8 @@ def address(harness: Harness, reference: str) -> str:
 
 def causes(harness: Harness, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
     """By name: what became of a planned deletion."""
-    found = harness.outcomes(run_id)
-    named = {name: found[one["digest"]] for name, one in filled.items() if one["digest"] in found}
+    outcomes = harness.outcomes(run_id)
+    named = {name: outcomes[image["digest"]] for name, image in filled.items() if image["digest"] in outcomes}
     return {name: cause or state for name, (state, cause) in named.items()}
 
 
@@ -69,7 +69,7 @@ def grow_old(harness: Harness, by: timedelta = timedelta(minutes=9)) -> None:
             connection.execute(mine.values(read_at=row.read_at - by))
 
 
-def test_what_is_in_use_is_not_planned(make_harness, filled, source):
+def test_images_in_use_are_not_planned(make_harness, filled, source):
     source.says(filled["pr-0"]["digest"], filled["child"]["digest"])
     made = make_harness(in_use=source.settings())
     run = made.sweep()
@@ -77,7 +77,7 @@ def test_what_is_in_use_is_not_planned(make_harness, filled, source):
     assert causes(made, run.id, filled) == {"pr-1": "deleted", "pr-2": "deleted"}
 
 
-def test_a_tag_by_the_registrys_own_address(make_harness, filled, source):
+def test_a_tag_in_use_matches_by_the_registrys_own_address(make_harness, filled, source):
     made = make_harness(in_use=source.settings())
     elsewhere = "registry.example/x/shop/api:pr-2"
     source.says(address(made, "shop/api:pr-1"), elsewhere)
@@ -85,7 +85,7 @@ def test_a_tag_by_the_registrys_own_address(make_harness, filled, source):
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-2", "index", "child"), "deleted")
 
 
-def test_what_comes_into_use_after_the_plan(make_harness, filled, source, simulator):
+def test_skips_an_image_that_comes_into_use_after_the_plan(make_harness, filled, source, simulator):
     source.says(source.unused())
     made = make_harness(in_use=source.settings())
     run_id, task_calls = made.plan()
@@ -95,7 +95,7 @@ def test_what_comes_into_use_after_the_plan(make_harness, filled, source, simula
     assert causes(made, run_id, filled) == {
         "pr-0": "in_use", "pr-1": "deleted", "pr-2": "deleted", "index": "in_use", "child": "in_use",
     }  # fmt: skip
-    (item,) = [one for one in made.items(run_id) if one.decision.digest == filled["index"]["digest"]]
+    (item,) = [item for item in made.items(run_id) if item.decision.digest == filled["index"]["digest"]]
     assert item.message.startswith(f"lists {filled['child']['digest']}, in use by ")
     assert simulator.deleted_ids() == {filled["pr-1"]["id"], filled["pr-2"]["id"]}
 
@@ -123,7 +123,7 @@ def test_a_source_that_names_another_host_protects_nothing_and_ends_the_run(make
     made.rewrite(in_use=source.settings(allow_foreign=True))
     run = made.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", len(filled))
-    assert "evidence_foreign" in [one["code"] for one in run.warnings]
+    assert "evidence_foreign" in [warning["code"] for warning in run.warnings]
 
 
 def test_a_digest_in_the_inventory_matches_by_whatever_host(make_harness, filled, source):
@@ -132,13 +132,13 @@ def test_a_digest_in_the_inventory_matches_by_whatever_host(make_harness, filled
     made = make_harness(in_use=source.settings())
     run = made.sweep()
     assert causes(made, run.id, filled) == dict.fromkeys(("pr-0", "pr-1", "pr-2"), "deleted")
-    (warning,) = [one for one in run.warnings if one["code"] == "evidence_foreign"]
+    (warning,) = [warning for warning in run.warnings if warning["code"] == "evidence_foreign"]
     assert warning["message"].startswith("2 of the 3 images that evidence list names are in no registry of this file")
     with made.store.read() as connection:
         assert connection.execute(select(evidence.c.foreign_references)).scalars().all() == [2]
 
 
-def test_a_source_that_names_another_host_in_mid_run_stops_it(make_harness, filled, source, simulator):
+def test_a_source_that_names_another_host_while_deleting_stops_the_run(make_harness, filled, source, simulator):
     source.says(source.unused(), source.unused(8))
     made = make_harness(in_use=source.settings())
     run_id, task_calls = made.plan()
@@ -150,15 +150,15 @@ def test_a_source_that_names_another_host_in_mid_run_stops_it(make_harness, fill
     assert "none of them in a registry of this file" in run.message
 
 
-def test_digests_alone_are_compared_with_the_plan_in_mid_run(make_harness, filled, source):
+def test_digests_are_matched_with_the_plan_while_deleting(make_harness, filled, source):
     source.says(filled["pr-0"]["digest"], "sha256:" + "7" * 64)
     made = make_harness(in_use=source.settings())
     run_id, task_calls = made.plan()
     source.says(filled["pr-1"]["digest"], "sha256:" + "8" * 64)
     grow_old(made)
     made.carry_out(task_calls)
-    found = causes(made, run_id, filled)
-    assert (made.run(run_id).outcome, found["pr-1"], found["pr-2"]) == ("succeeded", "in_use", "deleted")
+    reached = causes(made, run_id, filled)
+    assert (made.run(run_id).outcome, reached["pr-1"], reached["pr-2"]) == ("succeeded", "in_use", "deleted")
 
 
 def test_a_tag_beside_a_digest_of_sha512_is_in_use(make_harness, filled, source):
@@ -167,7 +167,7 @@ def test_a_tag_beside_a_digest_of_sha512_is_in_use(make_harness, filled, source)
     assert "pr-1" not in causes(made, made.sweep().id, filled)
 
 
-def test_a_digest_of_this_registry_that_is_not_understood_ends_the_run(make_harness, filled, source, simulator):
+def test_an_unknown_digest_of_this_registry_ends_the_run(make_harness, filled, source, simulator):
     made = make_harness(in_use=source.settings())
     source.says(source.unused(), f"{address(made, 'shop/api:pr-1')}@blake3:{'7' * 64}")
     run = made.sweep()
@@ -185,7 +185,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_source_that_cannot_be_believed_ends_the_run(make_harness, filled, source, simulator, what):
+def test_a_source_that_cannot_be_trusted_ends_the_run(make_harness, filled, source, simulator, what):
     source.says(*map(source.unused, range(9)))
     made = make_harness(in_use=source.settings(max_age="1d"))
     made.sweep(dry_run=True)
@@ -198,7 +198,7 @@ def test_a_source_that_cannot_be_believed_ends_the_run(make_harness, filled, sou
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_the_same_in_mid_run(make_harness, filled, source, simulator, what):
+def test_a_source_that_cannot_be_trusted_stops_a_deleting_run(make_harness, filled, source, simulator, what):
     source.says(*map(source.unused, range(9)))
     made = make_harness(in_use=source.settings(max_age="1d"))
     run_id, task_calls = made.plan()
@@ -213,7 +213,7 @@ def test_the_same_in_mid_run(make_harness, filled, source, simulator, what):
     assert causes(made, run_id, filled)["child"] == "planned"
 
 
-def test_what_is_suddenly_half_is_not_believed_tomorrow_either(make_harness, filled, source):
+def test_evidence_that_suddenly_halves_stays_untrusted(make_harness, filled, source):
     source.says(*map(source.unused, range(9)))
     made = make_harness(in_use=source.settings())
     made.sweep(dry_run=True)
@@ -228,7 +228,7 @@ def test_what_is_suddenly_half_is_not_believed_tomorrow_either(make_harness, fil
     assert made.sweep().outcome == "succeeded"
 
 
-def test_who_plans_asks_every_source_however_lately_it_was_asked(make_harness, filled, source):
+def test_a_scan_asks_every_source_however_recent_its_reading_is(make_harness, filled, source):
     source.says(source.unused())
     made = make_harness(in_use=source.settings())
     made.sweep(dry_run=True)

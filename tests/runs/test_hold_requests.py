@@ -39,10 +39,10 @@ OCI = RegistrySettings(
         pytest.param("example.com/shop", "repository", "example.com/shop", "example.com/shop", id="a path with a dot"),
     ],
 )
-def test_what_words_hold(words: str, kind: str, repository: str | None, value: str) -> None:
-    found = hold_of(OCI, words, until=NOW, reason="trial", who="anna")
-    assert (found.kind, found.repository, found.value, found.digest) == (kind, repository, value, None)
-    assert (found.until, found.reason, found.who) == (NOW, "trial", "anna")
+def test_parses_a_reference_to_hold(words: str, kind: str, repository: str | None, value: str) -> None:
+    hold = hold_of(OCI, words, until=NOW, reason="trial", who="anna")
+    assert (hold.kind, hold.repository, hold.value, hold.digest) == (kind, repository, value, None)
+    assert (hold.until, hold.reason, hold.who) == (NOW, "trial", "anna")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_words_hold(words: str, kind: str, repository: str | None, value: s
         ("re:(", "names no image and is no glob of repositories"),
     ],
 )
-def test_words_that_name_nothing(words: str, said: str) -> None:
+def test_rejects_a_reference_that_names_nothing(words: str, said: str) -> None:
     with pytest.raises(HoldError) as error:
         hold_of(OCI, words)
     assert said in str(error.value)
@@ -77,7 +77,7 @@ def test_words_that_name_nothing(words: str, said: str) -> None:
         pytest.param("shop/*", False, "", id="a glob"),
     ],
 )
-def test_what_a_hold_holds_today(
+def test_reports_what_a_hold_holds_today(
     simulator: Simulator, make_harness: MakeHarness, asked: str, words: str, named: bool, warning: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=timedelta(days=30))

@@ -34,7 +34,7 @@ def claimed(store: Store) -> Lease:
     return Lease(batch, KEY, fence)
 
 
-def test_a_lease_lives_while_its_holder_works(store: Store) -> None:
+def test_renews_a_lease_while_its_holder_works(store: Store) -> None:
     lease = claimed(store)
     with store.read() as connection:
         begun = store.now(connection)
@@ -57,7 +57,7 @@ def test_a_lease_that_was_taken_over_is_lost(store: Store) -> None:
         assert heartbeat.lost.wait(10)
 
 
-def test_a_store_that_cannot_be_written_is_tried_again(store: Store) -> None:
+def test_tries_again_when_the_store_cannot_be_written(store: Store) -> None:
     lease = claimed(store)
     with Heartbeat(store, lease, LASTS) as heartbeat:
         with store.write() as connection:

@@ -63,7 +63,7 @@ def test_a_dry_run_ends_with_its_plan(simulator: Simulator, make_harness: MakeHa
     assert simulator.requests(method="DELETE") == []
 
 
-def test_over_its_limits_a_run_is_blocked_until_exactly_its_plan_is_approved(
+def test_a_run_over_its_limits_is_blocked_until_its_plan_is_approved(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     push_old(simulator)
@@ -84,7 +84,7 @@ def test_over_its_limits_a_run_is_blocked_until_exactly_its_plan_is_approved(
         lifecycle.approve(harness.store, harness.settings, run_id, datetime.now(UTC))
 
 
-def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_newer_plan_supersedes_a_blocked_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_old(simulator)
     harness = make_harness(limits={"max_images": 2})
     first, _ = harness.plan()
@@ -96,9 +96,7 @@ def test_a_newer_plan_supersedes_a_blocked_one(simulator: Simulator, make_harnes
         lifecycle.approve(harness.store, harness.settings, first, datetime.now(UTC))
 
 
-def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(
-    simulator: Simulator, make_harness: MakeHarness
-) -> None:
+def test_a_dry_run_does_not_supersede_a_blocked_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_old(simulator)
     harness = make_harness(limits={"max_images": 2})
     blocked, _ = harness.plan()
@@ -110,7 +108,7 @@ def test_a_dry_run_supersedes_no_plan_that_waits_for_its_approval(
     assert harness.run(blocked).deleted == 3
 
 
-def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(
+def test_approval_warns_that_the_file_has_changed_since_the_plan(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     push_old(simulator)
@@ -124,7 +122,7 @@ def test_who_approves_is_told_that_the_file_has_changed_since_the_plan(
     assert "the policy 'nightly' is another one" in (changed_since_plan(harness.settings, blocked) or "")
 
 
-def test_approving_while_another_run_is_active(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_approval_is_refused_while_another_run_is_active(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_old(simulator)
     harness = make_harness(limits={"max_images": 2})
     blocked, _ = harness.plan()
@@ -136,7 +134,7 @@ def test_approving_while_another_run_is_active(simulator: Simulator, make_harnes
     assert caught.value.run_id == active
 
 
-def test_one_active_run_a_registry(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_registry_has_at_most_one_active_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness()
     first = harness.open()
     with pytest.raises(AlreadyRunningError) as caught:
@@ -154,13 +152,15 @@ def test_a_run_that_has_just_ended_is_not_named(make_harness: MakeHarness) -> No
     assert caught.value.run_id is None
 
 
-def test_a_task_that_comes_twice_is_the_same_run(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_task_delivered_twice_is_the_same_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness()
     assert harness.open(task_id="7f") == harness.open(task_id="7f")
 
 
 @pytest.mark.parametrize("when", ["pending", "blocked", "deleting"])
-def test_aborted_before_its_next_deletion(simulator: Simulator, make_harness: MakeHarness, when: str) -> None:
+def test_an_abort_stops_a_run_before_its_next_deletion(
+    simulator: Simulator, make_harness: MakeHarness, when: str
+) -> None:
     push_old(simulator)
     harness = make_harness(limits={"max_images": 1} if when == "blocked" else {"max_share": "100%"})
     if when == "pending":
@@ -178,7 +178,7 @@ def test_aborted_before_its_next_deletion(simulator: Simulator, make_harness: Ma
     assert simulator.requests(method="DELETE") == []
 
 
-def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_an_aborted_run_resolves_begun_deletions(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_old(simulator, 6)
     harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
     run_id, task_calls = harness.plan()
@@ -194,7 +194,7 @@ def test_aborted_in_the_middle_resolves_what_is_under_way(simulator: Simulator, 
 
     run = harness.run(run_id)
     assert (run.state, run.outcome) == ("finished", "aborted")
-    states = [one.state for one in harness.items(run_id)]
+    states = [item.state for item in harness.items(run_id)]
     assert states.count("deleted") + states.count("failed") == len(simulator.requests(method="DELETE"))
     assert states.count("planned") >= 4
 
@@ -239,7 +239,7 @@ class TestSchedule:
         lifecycle.note_registries(made.store, made.settings, self.NOON)
         return made
 
-    def test_is_due_once(self, make_harness: MakeHarness) -> None:
+    def test_a_due_time_opens_one_run(self, make_harness: MakeHarness) -> None:
         harness = self.harness(make_harness)
         before = self.DUE - timedelta(seconds=1)
         assert lifecycle.open_if_due(harness.store, harness.settings, "production", before) == ()
@@ -251,26 +251,26 @@ class TestSchedule:
         (run,) = self.all_runs(harness)
         assert (run.trigger, run.scheduled_for, run.state) == ("schedule", self.DUE, "pending")
 
-    def test_is_caught_up_within_its_time(self, make_harness: MakeHarness) -> None:
+    def test_a_missed_due_time_is_caught_up_within_catch_up(self, make_harness: MakeHarness) -> None:
         harness = self.harness(make_harness)
         assert reconcile.reconcile(harness.store, harness.settings, self.DUE + 5 * HOUR)
         assert self.all_runs(harness)[0].scheduled_for == self.DUE
 
-    def test_is_missed_once_after_it(self, make_harness: MakeHarness) -> None:
+    def test_a_due_time_is_recorded_as_missed_once_after_catch_up(self, make_harness: MakeHarness) -> None:
         harness = self.harness(make_harness)
         for hours in (7, 8, 9):
             assert reconcile.reconcile(harness.store, harness.settings, self.DUE + hours * HOUR) == ()
         (run,) = self.all_runs(harness)
         assert (run.state, run.outcome, run.scheduled_for) == ("finished", "missed", self.DUE)
 
-    def test_waits_for_a_run_by_hand(self, make_harness: MakeHarness) -> None:
+    def test_a_due_run_waits_for_a_run_by_hand(self, make_harness: MakeHarness) -> None:
         harness = self.harness(make_harness)
         by_hand = harness.open()
         assert lifecycle.open_if_due(harness.store, harness.settings, "production", self.DUE) == ()
         lifecycle.abort(harness.store, by_hand, self.DUE)
         assert lifecycle.open_if_due(harness.store, harness.settings, "production", self.DUE + HOUR)
 
-    def test_nothing_before_a_line_was_known_is_due(self, make_harness: MakeHarness) -> None:
+    def test_due_times_before_a_schedule_was_known_do_not_count(self, make_harness: MakeHarness) -> None:
         harness = self.harness(make_harness)
         harness.rewrite(schedule="30 11 * * *", timezone="UTC")
         lifecycle.note_registries(harness.store, harness.settings, self.NOON + timedelta(minutes=1))
@@ -283,7 +283,7 @@ class TestSchedule:
             return run_rows.newest(connection)
 
 
-def test_an_abort_while_the_plan_becomes_one_is_not_lost(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_an_abort_while_the_plan_is_stored_is_not_lost(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness()
     run_id = harness.open()
     with harness.store.write() as connection:

@@ -21,9 +21,9 @@ IMAGE = {"repository": "shop/y", "digest": "sha256:ab", "reason": "it is no mani
 def run(simulator: Simulator, make_harness: Callable[..., Harness]) -> Run:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
-    found = make_harness().sweep()
-    assert (found.outcome, found.message) == ("succeeded", None)
-    return found
+    run = make_harness().sweep()
+    assert (run.outcome, run.message) == ("succeeded", None)
+    return run
 
 
 def skipped(cause: str, state: str = "skipped") -> Unsuccessful:
@@ -34,16 +34,16 @@ def skipped(cause: str, state: str = "skipped") -> Unsuccessful:
     ("cause", "outcome"),
     [("repository_changed", "partial"), ("mode", "partial"), ("changed", "succeeded"), ("locked", "succeeded")],
 )
-def test_what_a_skip_makes_of_its_run(run: Run, cause: str, outcome: str) -> None:
+def test_the_outcome_of_a_run_with_a_skip(run: Run, cause: str, outcome: str) -> None:
     assert outcome_of(run, [skipped(cause)]) == outcome
 
 
-def test_what_could_not_be_read_is_said(run: Run) -> None:
-    one = replace(run, unreadable=(X,), complete=False)
-    assert outcome_of(one, []) == "partial"
-    assert message_of(one, []) == "1 repository could not be read: shop/x: HTTP 500: no"
-    assert message_of(one, [skipped("locked")]) == message_of(one, [])
-    assert (message_of(one, [skipped("other", "failed")]) or "").startswith("1 of 1 image failed (other)")
+def test_the_message_names_what_could_not_be_read(run: Run) -> None:
+    unreadable = replace(run, unreadable=(X,), complete=False)
+    assert outcome_of(unreadable, []) == "partial"
+    assert message_of(unreadable, []) == "1 repository could not be read: shop/x: HTTP 500: no"
+    assert message_of(unreadable, [skipped("locked")]) == message_of(unreadable, [])
+    assert (message_of(unreadable, [skipped("other", "failed")]) or "").startswith("1 of 1 image failed (other)")
 
     two = replace(run, unreadable=(X, X), complete=False)
     assert (message_of(two, []) or "").startswith("2 repositories could not be read, the first: shop/x: HTTP 500: no;")

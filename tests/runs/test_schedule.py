@@ -109,11 +109,11 @@ def test_the_due_times_of_a_day(cron, zone, day, expected):
         pytest.param("2026-12-24T12:00", "2026-11-24T12:00", None, "2026-12-25T03:00", id="set back"),
     ],
 )
-def test_the_last_and_the_next(after, now, last, following):
+def test_finds_the_last_and_the_next_due_time(after, now, last, following):
     assert due("0 3 * * *", "UTC", utc(after), utc(now)) == (last and utc(last), utc(following))
 
 
-def test_asked_in_the_second_pass_of_the_fold_the_first_pass_is_past():
+def test_in_the_second_pass_of_the_fold_the_first_pass_is_past():
     second_pass = utc("2026-10-25T01:10")  # 02:10 in Berlin for the second time
     last, following = due("30 2 * * *", "Europe/Berlin", second_pass, second_pass + MINUTE)
     assert (last, following) == (None, utc("2026-10-26T01:30"))
@@ -129,18 +129,18 @@ def test_asked_in_the_second_pass_of_the_fold_the_first_pass_is_past():
         pytest.param("0 3 30 2 *", "bad day-of-month", id="30 February"),
     ],
 )
-def test_lines_that_are_refused(cron, says):
+def test_rejects_an_invalid_cron_line(cron, says):
     with pytest.raises(ScheduleError, match=says):
         due(cron, "UTC", utc("2026-01-01T00:00"), utc("2026-01-01T00:00"))
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "Europe", "/etc/localtime"])
-def test_zones_that_are_refused(zone):
+def test_rejects_an_unknown_time_zone(zone):
     with pytest.raises(ScheduleError, match="no time zone"):
         zone_of(zone)
 
 
-def test_naive_times_are_refused():
+def test_rejects_naive_times():
     with pytest.raises(ScheduleError, match="aware"):
         due("0 3 * * *", "UTC", datetime(2026, 1, 1), utc("2026-01-01T00:00"))  # noqa: DTZ001 -- the naive time is the point
 
@@ -154,7 +154,7 @@ spans = st.timedeltas(timedelta(0), timedelta(days=3))
 
 @given(lines, st.sampled_from(ZONES), moments, spans)
 @settings(max_examples=200, deadline=None)
-def test_last_is_within_and_next_beyond(cron, zone, after, span):
+def test_the_last_due_time_is_within_and_the_next_beyond(cron, zone, after, span):
     now = after + span
     last, following = due(cron, zone, after, now)
     assert following > now
@@ -163,7 +163,7 @@ def test_last_is_within_and_next_beyond(cron, zone, after, span):
 
 @given(lines, st.sampled_from(ZONES), moments, spans)
 @settings(max_examples=100, deadline=None)
-def test_asking_in_one_step_or_in_many_is_the_same(cron, zone, after, span):
+def test_one_long_step_finds_the_same_as_many_short_steps(cron, zone, after, span):
     times = all_due(cron, zone, after, after + span)
     assert times == sorted(set(times))
     assert due(cron, zone, after, after + span)[0] == (times[-1] if times else None)
@@ -223,6 +223,6 @@ def test_a_fixed_time_comes_when_the_wall_clock_first_shows_it_or_has_passed_it(
     start = changed + before
     at = due(cron, zone, start, start)[1]
     instants = [at - n * MINUTE for n in range(24 * 60)]
-    walls = [one.astimezone(zone_of(zone)) for one in instants]
+    walls = [instant.astimezone(zone_of(zone)) for instant in instants]
     reached = [wall for wall in walls if wall.date() == walls[0].date() and (wall.hour, wall.minute) >= (hour, minute)]
     assert [wall.astimezone(UTC) for wall in reached] == [at]

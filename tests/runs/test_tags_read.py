@@ -17,7 +17,7 @@ def registry(per_second: float = 10, kind: str = "oci") -> RegistrySettings:
 
 
 @pytest.mark.parametrize(("per_second", "most"), [(10, 300), (0.1, 3), (0.02, 0), (1.99, 59)])
-def test_as_many_tags_are_read_as_the_rate_serves_in_half_a_minute(per_second: float, most: int) -> None:
+def test_reads_as_many_tags_as_the_rate_serves_in_half_a_minute(per_second: float, most: int) -> None:
     assert max_tags_read(registry(per_second)) == most
 
 
@@ -34,13 +34,13 @@ def test_as_many_tags_are_read_as_the_rate_serves_in_half_a_minute(per_second: f
     ],
     ids=["no repository", "as many as are read", "one more", "the largest of several"],
 )
-def test_repositories_with_more_tags_are_warned_of(tags: dict[str, int], named: str | None) -> None:
-    found = list(tags_not_read(tags, registry()))
-    assert [one.code for one in found] == (["tags_not_read"] if named else [])
+def test_warns_of_repositories_with_more_tags(tags: dict[str, int], named: str | None) -> None:
+    warnings = list(tags_not_read(tags, registry()))
+    assert [warning.code for warning in warnings] == (["tags_not_read"] if named else [])
     if named:
-        assert found[0].message.startswith(named)
+        assert warnings[0].message.startswith(named)
         needed = -(-max(tags.values()) // 30)
-        assert f"Set rate.requests_per_second to {needed}," in found[0].message
+        assert f"Set rate.requests_per_second to {needed}," in warnings[0].message
         assert list(tags_not_read(tags, registry(needed))) == []
 
 

@@ -23,8 +23,8 @@ def on_fake(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[Ca
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry", "oci"])

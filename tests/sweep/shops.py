@@ -52,7 +52,7 @@ class Shop:
     def there(self) -> set[str]:
         if isinstance(self.served, FakeRegistry):
             return set(self.served.state()[PATH])
-        return {one["digest"] for one in self.served.images()}
+        return {image["digest"] for image in self.served.images()}
 
     def harness(self, **keys: Any) -> Harness:
         if isinstance(self.served, FakeRegistry):

@@ -70,7 +70,7 @@ def test_an_empty_list_confirms_no_404(
 
 
 @pytest.mark.parametrize("keeps", ["here", "elsewhere"])
-def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
+def test_trusts_a_404_while_the_registry_lists_kept_images(
     simulator: Simulator, make_harness: MakeHarness, keeps: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -87,7 +87,7 @@ def test_a_404_is_believed_while_the_registry_shows_what_is_kept(
 
 
 @pytest.mark.parametrize("keeps", ["shop/api", "shop/web", ""])
-def test_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: str) -> None:
+def test_reads_kept_images_by_digest_where_only_tags_are_listed(fake: FakeRegistry, tmp_path: Path, keeps: str) -> None:
     fake.fill("shop/api", 3, prefix="pr-")
     if keeps:
         fake.push(keeps, "v1")

@@ -1,4 +1,4 @@
-"""A batch is carried out by whoever holds its lease, as often as it is rung; what it may not do it gives up."""
+"""The holder of a lease carries out its batch, as often as its task call is published."""
 
 import threading
 from collections import Counter
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_planned_images_of_a_poison_batch_fail(simulator: Simulator, make_harness: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan_and_recheck()
@@ -31,22 +31,20 @@ def test_what_was_never_begun_of_a_poisonous_batch_is_given_up(simulator: Simula
     assert simulator.requests("DELETE") == []
 
 
-def test_without_the_shared_limit_nothing_is_asked(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_sends_no_request_without_the_shared_rate_limit(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan_and_recheck()
     before = len(simulator.requests())
     limiter = RedisLimiter("redis://127.0.0.1:1/0", "nowhere", 10.0)
 
-    rung = batches.delete_batch(harness.store, harness.watch, run_id, int(task_calls[0].args[1]), limiter=limiter)
+    published = batches.delete_batch(harness.store, harness.watch, run_id, int(task_calls[0].args[1]), limiter=limiter)
 
-    assert (rung, len(simulator.requests())) == ((), before)  # nor is it rung again at once
+    assert (published, len(simulator.requests())) == ((), before)  # nor is it published again at once
     assert {state for state, _ in harness.outcomes(run_id).values()} == {"planned"}
 
 
-def test_a_name_that_means_another_registry_deletes_nothing_there(
-    simulator: Simulator, make_harness: MakeHarness
-) -> None:
+def test_deletes_nothing_in_another_registry_of_the_same_name(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan_and_recheck()
@@ -76,7 +74,7 @@ def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, make_
     assert len(simulator.requests(method="DELETE")) == 30
 
 
-def test_the_same_bells_ten_times_are_the_same_as_once(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_task_calls_repeated_ten_times_delete_once(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
@@ -98,7 +96,8 @@ def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, make_harness: 
     slow = threading.Thread(target=harness.do, args=(task_calls[0],))
     slow.start()
     until(
-        lambda: [one for one in simulator.requests(method="GET") if "/images/" in one["path"]], what="its first request"
+        lambda: any("/images/" in request["path"] for request in simulator.requests(method="GET")),
+        what="its first request",
     )
     from worker.store.tables import batch  # noqa: PLC0415 -- somebody else takes the batch over, as after a pause
 
@@ -129,8 +128,8 @@ def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
     harness = make_harness(timing={"reconcile": "2s", "lease": "60s"})
     run_id, (first, second) = two_batches(simulator, harness)
     simulator.fault("latency", method="DELETE", times=1, seconds=1.0)
-    rung: list[TaskCall] = []
-    worker = threading.Thread(target=lambda: rung.extend(harness.do(first)))
+    published: list[TaskCall] = []
+    worker = threading.Thread(target=lambda: published.extend(harness.do(first)))
     worker.start()
     until(lambda: simulator.requests(method="DELETE"), what="the first deletion")
 
@@ -138,9 +137,9 @@ def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
     assert len(simulator.requests(method="DELETE")) == 1
     worker.join()
 
-    assert set(rung) == {first, second}  # it gives way at once: others wait
+    assert set(published) == {first, second}  # at once: others wait
     assert len(simulator.requests(method="DELETE")) == 1
-    harness.carry_out(rung)
+    harness.carry_out(published)
     assert harness.run(run_id).deleted == 6
 
 
@@ -151,7 +150,7 @@ def test_no_other_worker_deletes_before_the_first_deletion_of_a_run_is_done(
         pytest.param({"kind": "fail_operation", "code": 13}, ("failed", "operation_failed"), 6, id="it fails"),
     ],
 )
-def test_a_run_waits_for_the_outcome_of_its_first_deletion_and_goes_on(
+def test_other_batches_wait_for_the_outcome_of_the_first_deletion(
     simulator: Simulator, make_harness: MakeHarness, fault: dict[str, object], first: tuple[str, str | None], asked: int
 ) -> None:
     harness = make_harness(timing={"reconcile": "1s", "lease": "1s"})

@@ -18,7 +18,7 @@ def test_a_tag_added_after_the_plan_keeps_the_image(simulator: Simulator, make_h
 
     assert harness.outcomes(run_id) == {image["digest"]: ("skipped", "changed")}
     assert harness.items(run_id)[0].message == "its tags are pr-1, stable now, planned pr-1"
-    assert image["digest"] in {one["digest"] for one in simulator.images()}
+    assert image["digest"] in {image["digest"] for image in simulator.images()}
     assert harness.run(run_id).outcome == "succeeded"
 
 

@@ -41,7 +41,9 @@ def test_an_index_pushed_after_the_recheck_keeps_planned_images(shop: Shop, tag:
 class TestOwnersRightNow:
     """The last moment at which an owner can come back and be seen: its child was read, and no DELETE was sent yet."""
 
-    def test_where_only_tags_are_listed(self, fake: FakeRegistry, tmp_path: Path) -> None:
+    def test_keeps_an_image_whose_owner_is_back_where_only_tags_are_listed(
+        self, fake: FakeRegistry, tmp_path: Path
+    ) -> None:
         shop = Shop("oci", fake, tmp_path)
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")
@@ -56,7 +58,9 @@ class TestOwnersRightNow:
         assert harness.outcomes(run_id)[child] == STILL_NEEDED
         harness.store.dispose()
 
-    def test_where_everything_is_listed(self, simulator: Simulator, tmp_path: Path) -> None:
+    def test_keeps_an_image_whose_owner_is_back_where_every_image_is_listed(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
         shop = Shop("yandex-container-registry", simulator, tmp_path)
         child = simulator.push(PATH, content="a", age=30 * DAY)
         index = shop.push_index(child["digest"], tag="pr-1")
@@ -73,7 +77,7 @@ class TestOwnersRightNow:
         harness.store.dispose()
 
     @pytest.mark.parametrize("kind", ["yandex-container-registry", "yandex-cloud-registry"])
-    def test_whatever_a_listing_showed_a_moment_ago(
+    def test_reads_owners_again_however_recent_the_last_listing_is(
         self, simulator: Simulator, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A listing that is still good for everything else says nothing of owners."""
@@ -106,7 +110,7 @@ class TestOwnersRightNow:
         shop.push("v1", content="kept")
         return shop, shop.harness(rate={"requests_per_second": 60, "concurrency": 1}), children, indexes
 
-    def test_one_of_many(self, fake: FakeRegistry, tmp_path: Path) -> None:
+    def test_keeps_an_image_if_one_of_many_owners_is_back(self, fake: FakeRegistry, tmp_path: Path) -> None:
         """That all were absent for the image before says nothing."""
         shop, harness, children, indexes = self.owned_by_many(fake, tmp_path)
         run_id, task_calls = harness.plan()
@@ -120,7 +124,7 @@ class TestOwnersRightNow:
         assert harness.outcomes(run_id)[left] == STILL_NEEDED
         harness.store.dispose()
 
-    def test_more_than_can_be_asked_for(
+    def test_skips_an_image_with_more_owners_than_can_be_read_in_time(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(live_check, "OWNERS_SECONDS", 0.1)
@@ -128,7 +132,7 @@ class TestOwnersRightNow:
         run = harness.sweep()
         assert (run.state, run.deleted, run.skipped) == ("finished", self.MANY, 2)
         assert set(children) <= shop.there()
-        messages = {one.message or "" for one in harness.items(run.id) if one.decision.digest in children}
+        messages = {item.message or "" for item in harness.items(run.id) if item.decision.digest in children}
         assert all("raise rate.requests_per_second" in message for message in messages)
         harness.store.dispose()
 
@@ -145,7 +149,9 @@ class TestMoreTagsThanAreReadInASecond:
         return shop, shop.harness(rate={"requests_per_second": rate, "concurrency": 4}), old
 
     @pytest.mark.parametrize("adopted", [False, True], ids=["a tag rolled back", "an index under a known tag"])
-    def test_a_known_tag_that_moves_after_the_recheck(self, fake: FakeRegistry, tmp_path: Path, adopted: bool) -> None:
+    def test_keeps_an_image_to_which_a_known_tag_moves_after_the_recheck(
+        self, fake: FakeRegistry, tmp_path: Path, adopted: bool
+    ) -> None:
         shop, harness, old = self.planned(fake, tmp_path)
         run_id, task_calls = rechecked(harness)
         if adopted:
@@ -159,20 +165,20 @@ class TestMoreTagsThanAreReadInASecond:
         assert harness.outcomes(run_id) == {old: STILL_NEEDED if adopted else ("skipped", "changed")}
         harness.store.dispose()
 
-    def test_nothing_that_is_known_is_read_again(self, fake: FakeRegistry, tmp_path: Path) -> None:
+    def test_reads_only_tags_not_known_manifests_again(self, fake: FakeRegistry, tmp_path: Path) -> None:
         _, harness, old = self.planned(fake, tmp_path, rate=1000)
         _, task_calls = rechecked(harness)
         task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
         before = len(fake.requests)
         harness.do(task_calls[0])
-        lines = [one.line for one in fake.requests[before:]]
+        lines = [request.line for request in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) == 2 * 28
         assert {line for line in lines if line.startswith("GET") and "sha256" in line} == {
             f"GET /v2/{PATH}/manifests/{old}"  # its bytes are saved
         }
         harness.store.dispose()
 
-    def test_of_a_larger_repository_none_is_read(
+    def test_reads_no_tag_of_a_repository_with_too_many_tags(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
@@ -182,10 +188,11 @@ class TestMoreTagsThanAreReadInASecond:
         before = len(fake.requests)
         harness.do(task_calls[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
-        assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
+        lines = [request.line for request in fake.requests[before:]]
+        assert not [line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]
         harness.store.dispose()
 
-    def test_the_time_of_a_batch_begins_when_they_are_read(
+    def test_the_time_of_a_batch_begins_after_its_tags_are_read(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deletion, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
@@ -193,10 +200,10 @@ class TestMoreTagsThanAreReadInASecond:
         run_id, task_calls = rechecked(harness)
         harness.do(harness.carry_out(task_calls, until="gc.delete_batch")[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
-        assert "not_compared_again" not in {one["code"] for one in harness.run(run_id).warnings}
+        assert "not_compared_again" not in {warning["code"] for warning in harness.run(run_id).warnings}
         harness.store.dispose()
 
-    def test_reading_that_takes_too_long_is_given_up(
+    def test_gives_up_reading_tags_after_its_time_with_a_warning(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(batches, "BEGIN_BY", 0.5)
@@ -206,13 +213,13 @@ class TestMoreTagsThanAreReadInASecond:
         before = len(fake.requests)
         harness.do(task_calls[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
-        lines = [one.line for one in fake.requests[before:]]
+        lines = [request.line for request in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) < 15
-        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "not_compared_again")
+        (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "not_compared_again")
         assert warning["message"].startswith("shop/api: its deletions are compared with a listing")
         harness.store.dispose()
 
-    def test_none_is_read_where_other_batches_use_the_rate(
+    def test_reads_no_tag_while_other_batches_use_the_rate(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 2.0)  # of 40 tags; there are 30
@@ -233,17 +240,18 @@ class TestMoreTagsThanAreReadInASecond:
         harness.do(TaskCall("gc.delete_batch", (run_id, numbers[PATH])))
 
         assert harness.outcomes(run_id)[old] == ("deleted", None)
-        assert not [one for one in fake.requests[before:] if one.line.startswith("HEAD") and "/manifests/v" in one.line]
-        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "not_compared_again")
+        lines = [request.line for request in fake.requests[before:]]
+        assert not [line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]
+        (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "not_compared_again")
         assert "beside 1 other batches of this run" in warning["message"]
         harness.store.dispose()
 
-    def test_the_plan_warns_of_a_larger_one(
+    def test_the_plan_warns_of_a_repository_with_too_many_tags(
         self, fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         _, harness, _ = self.planned(fake, tmp_path)
         run_id, _ = harness.plan()
-        assert "tags_not_read" not in {one["code"] for one in harness.run(run_id).warnings}
+        assert "tags_not_read" not in {warning["code"] for warning in harness.run(run_id).warnings}
         lifecycle.abort(harness.store, run_id, datetime.now(UTC))
         harness.carry_out(harness.reconcile())
 
@@ -251,7 +259,7 @@ class TestMoreTagsThanAreReadInASecond:
         fake.push("shop/web", *(f"v{number}" for number in range(40)), layers=[b"nothing goes here"])
         run_id, _ = harness.plan()
 
-        (warning,) = (one for one in harness.run(run_id).warnings if one["code"] == "tags_not_read")
+        (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "tags_not_read")
         assert warning["message"].startswith(
             "shop/api: reading its 30 tags takes more than 1 s at 20 requests a second"
         )
@@ -269,7 +277,7 @@ class TestAListingThatTakesLong:
         for harness in made.harnesses:
             harness.store.dispose()
 
-    def test_it_is_listed_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_lists_a_slow_repository_once(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(live_check, "LISTING_SECONDS", 0.0)
         monkeypatch.setattr(live_check, "SHARED", -1.0)
         monkeypatch.setattr(live_check, "LISTING_SHARE", 0)
@@ -282,10 +290,10 @@ class TestAListingThatTakesLong:
 
         assert (run.outcome, run.deleted) == ("succeeded", 3)
         assert index not in shop.there()
-        (warning,) = (one for one in run.warnings if one["code"] == "not_compared_again")
+        (warning,) = (warning for warning in run.warnings if warning["code"] == "not_compared_again")
         assert "listing it took longer than there was time" in warning["message"]
 
-    def test_owners_are_asked_for_all_the_same(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reads_owners_in_a_slow_repository_too(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(live_check, "LISTING_SECONDS", 0.0)
         child = shop.push(content="a")
         index = shop.push_index(child, tag="pr-1")

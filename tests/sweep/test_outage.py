@@ -48,7 +48,7 @@ def finished(harness: Harness) -> Run:
     return harness.run(run_id)
 
 
-def test_what_a_task_of_the_registry_deletes_is_polled_until_it_is_done(fake: FakeRegistry, harness: Harness) -> None:
+def test_polls_a_deletion_that_the_registry_carries_out_later(fake: FakeRegistry, harness: Harness) -> None:
     """Longer than a claim waits, one after the other: nothing waits for a lease to run out."""
     fake.switches.deletion_seconds = 0.4
     fake.fill("shop/api", 12)
@@ -70,7 +70,7 @@ def test_a_restart_of_the_registry_fails_no_image(fake: FakeRegistry, harness: H
     assert run.systemic_failures == 0
 
 
-def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_restart_during_a_recheck_skips_no_repository(fake: FakeRegistry, harness: Harness) -> None:
     fake.fill("shop/api", 3)
     run_id, task_calls = harness.plan()
     fake.before("GET", "/tags/list", lambda: fake.restart(4.0))
@@ -81,9 +81,7 @@ def test_a_restart_while_a_repository_is_listed_again(fake: FakeRegistry, harnes
 
 
 @pytest.mark.parametrize("seconds", [4.0, 12.0])
-def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
-    fake: FakeRegistry, harness: Harness, seconds: float
-) -> None:
+def test_waits_once_for_a_proxy_without_its_registry(fake: FakeRegistry, harness: Harness, seconds: float) -> None:
     fake.fill("shop/api", 30)
     run_id, task_calls = harness.plan()
     task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
@@ -98,7 +96,7 @@ def test_a_proxy_without_a_registry_behind_it_is_waited_for_once(
     assert time.monotonic() - began < 60
 
 
-def test_an_outage_that_lasts_is_waited_for_once(fake: FakeRegistry, harness: Harness) -> None:
+def test_all_threads_wait_once_for_a_lasting_outage(fake: FakeRegistry, harness: Harness) -> None:
     fake.fault("status", status=502, times=None)
     with open_registry(harness.settings.registries["production"], retries=Retries(attempts=1)) as driver:
         outage = OutageWait(driver)

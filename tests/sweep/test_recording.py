@@ -53,7 +53,9 @@ def lose(recorder: OutcomeRecorder) -> None:
         connection.execute(batch.update().values(fence=batch.c.fence + 1))
 
 
-def test_a_chunk_is_recorded_in_one_step(recorder: OutcomeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_accepted_unsent_and_deleted_images_in_one_transaction(
+    recorder: OutcomeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     done, accepted, unsent = attempts(recorder)
     done.deletion, accepted.deletion = Deletion("op1", done=True), Deletion("op2", done=False)
@@ -66,7 +68,7 @@ def test_a_chunk_is_recorded_in_one_step(recorder: OutcomeRecorder, caplog: pyte
     with recorder.store.read() as connection:
         row = rows.only(connection, run)
         assert (row["deleted"], row["systemic_failures"]) == (1, 0)
-    (record,) = [one for one in caplog.records if one.getMessage().startswith("image_")]
+    (record,) = [record for record in caplog.records if record.getMessage().startswith("image_")]
     assert (record.getMessage(), record.__dict__["operation"]) == ("image_deleted", "op1")
 
 
@@ -76,7 +78,7 @@ def as_claimed(attempt: Attempt, **facts: Any) -> sweeping.Item:
     return sweeping.Item(**values | facts)
 
 
-def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(recorder: OutcomeRecorder) -> None:
+def test_records_each_outcome_once(recorder: OutcomeRecorder) -> None:
     recorder.record_all([attempt.item for attempt in attempts(recorder)], LOCKED)
     recorder.record()
     recorder.record_all([attempts(recorder)[0].item], FAILED)
@@ -86,7 +88,7 @@ def test_an_outcome_is_recorded_once_and_what_is_recorded_is_forgotten(recorder:
         assert (row["skipped"], row["failed"]) == (3, 0)
 
 
-def test_who_lost_the_lease_records_only_what_is_true_all_the_same(recorder: OutcomeRecorder) -> None:
+def test_without_the_lease_only_accepted_and_done_deletions_are_recorded(recorder: OutcomeRecorder) -> None:
     done, accepted, skipped = attempts(recorder)
     done.unsent = accepted.unsent = False
     done.deletion, accepted.deletion = Deletion("", done=True), Deletion("op2", done=False)
@@ -116,7 +118,7 @@ def test_recording_renews_the_lease(recorder: OutcomeRecorder) -> None:
     [([], False), ([FAILED], False), ([LOCKED], True), ([DELETED, FAILED], True)],
     ids=["nothing yet", "a failure", "a refusal that is an answer", "an answer before the failure"],
 )
-def test_whether_the_registry_answered_since_the_last_failure(
+def test_knows_whether_the_registry_answered_since_the_last_failure(
     recorder: OutcomeRecorder, outcomes: list[Outcome], healthy: bool
 ) -> None:
     for attempt, outcome in zip(attempts(recorder), outcomes, strict=False):
@@ -125,7 +127,7 @@ def test_whether_the_registry_answered_since_the_last_failure(
     assert recorder.end_health() is False
 
 
-def test_work_begins_anew_in_another_chunk(recorder: OutcomeRecorder) -> None:
+def test_an_attempt_is_reset_in_another_chunk(recorder: OutcomeRecorder) -> None:
     attempt = attempts(recorder)[0]
     attempt.again, attempt.clear, attempt.key, attempt.unsent = True, True, "key", False
     attempt.begin()
@@ -147,7 +149,7 @@ def test_work_begins_anew_in_another_chunk(recorder: OutcomeRecorder) -> None:
     [(DELETED, "INFO"), (LOCKED, "INFO"), (FAILED, "WARNING")],
     ids=["deleted", "skipped", "failed"],
 )
-def test_an_outcome_is_one_event_with_its_facts(
+def test_logs_an_outcome_as_one_event_with_its_facts(
     recorder: OutcomeRecorder, outcome: Outcome, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -26,8 +26,8 @@ def make(fake: FakeRegistry, tmp_path: Path, no_backoff: None) -> Iterator[MakeH
         return made[-1]
 
     yield new
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 def counts(run: Run) -> tuple[str | None, int, int, int]:
@@ -35,10 +35,10 @@ def counts(run: Run) -> tuple[str | None, int, int, int]:
 
 
 def causes(harness: Harness, run: Run) -> dict[tuple[str, str | None], int]:
-    found: dict[tuple[str, str | None], int] = {}
+    counts: dict[tuple[str, str | None], int] = {}
     for pair in harness.outcomes(run.id).values():
-        found[pair] = found.get(pair, 0) + 1
-    return found
+        counts[pair] = counts.get(pair, 0) + 1
+    return counts
 
 
 @pytest.mark.parametrize("says", ["harbor", "protected"])
@@ -67,7 +67,7 @@ def test_protected_images_are_skipped_as_locked(
 
 
 @pytest.mark.parametrize("says", ["harbor", "protected", "forbidden"])
-def test_protected_images_among_others_of_their_repository(fake: FakeRegistry, make: MakeHarness, says: str) -> None:
+def test_protected_images_are_locked_while_others_are_deleted(fake: FakeRegistry, make: MakeHarness, says: str) -> None:
     fake.switches.locks, fake.switches.locked_says = ":t000(0.|1[0-4])$", says  # type: ignore[assignment]
     fake.fill("shop/api", 20)
     harness = make()
@@ -94,7 +94,7 @@ def test_a_missing_permission_ends_the_run_after_ten_refusals_more_than_reposito
     assert len(fake.lines("DELETE")) == tries
 
 
-def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make: MakeHarness) -> None:
+def test_a_few_images_without_permission_fail(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = ".", "forbidden"
     fake.fill("shop/api", 3)
     harness = make()
@@ -107,9 +107,7 @@ def test_a_permission_that_is_missing_for_a_few_images(fake: FakeRegistry, make:
         assert measure(connection).of("production").last_success is None
 
 
-def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
-    fake: FakeRegistry, make: MakeHarness
-) -> None:
+def test_images_locked_before_do_not_hide_a_missing_permission(fake: FakeRegistry, make: MakeHarness) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, "protected"
     fake.fill("locked/api", 2)
     fake.fill("shop/api", 2)
@@ -126,7 +124,7 @@ def test_what_was_locked_before_does_not_hide_that_the_permission_is_missing(
 
 @pytest.mark.parametrize("free", ["zoo/web", "app/web"])
 @pytest.mark.parametrize("concurrency", [1, 16])
-def test_a_permission_that_is_missing_for_one_repository(
+def test_a_repository_without_permission_fails_after_ten_refusals(
     fake: FakeRegistry, make: MakeHarness, free: str, concurrency: int
 ) -> None:
     fake.switches.locks, fake.switches.locked_says = LOCKED, "forbidden"
@@ -139,8 +137,8 @@ def test_a_permission_that_is_missing_for_one_repository(
     assert counts(run) == ("partial", 8, 0, 30)
     assert causes(harness, run) == {("failed", "permission_denied"): 30, ("deleted", None): 8}
     assert len(fake.lines("DELETE")) == 18
-    messages = [one.message or "" for one in harness.items(run.id) if one.state == "failed"]
-    assert sum(one.startswith("not tried: the registry refused 10 others") for one in messages) == 20
+    messages = [item.message or "" for item in harness.items(run.id) if item.state == "failed"]
+    assert sum(message.startswith("not tried: the registry refused 10 others") for message in messages) == 20
 
 
 def test_protected_images_do_not_hide_the_others_of_their_repository(fake: FakeRegistry, make: MakeHarness) -> None:

@@ -30,19 +30,20 @@ def filled(simulator: Simulator) -> dict[str, dict]:
     children = [push("shop/api", age=30 * DAY, layers=[4000 + number]) for number in range(2)]
     simulator.tag("shop/api", children[1]["digest"], "v2")  # stays when its index goes
     made["kept child"] = children[1]
-    made["index"] = simulator.push_index("shop/api", [one["digest"] for one in children], tags=["pr-2"], age=30 * DAY)
+    digests = [image["digest"] for image in children]
+    made["index"] = simulator.push_index("shop/api", digests, tags=["pr-2"], age=30 * DAY)
     return made
 
 
 def swept(make_harness, filled):
-    """A run of which every batch is done, and the bell of its verification."""
+    """A run of which every batch is done, and the task call of its verification."""
     made = make_harness()
     run_id, task_calls = made.plan()
     (task_call,) = made.carry_out(task_calls, until="gc.verify")
     return made, run_id, task_call
 
 
-def test_nothing_is_different(make_harness, filled):
+def test_a_sweep_as_planned_has_no_difference(make_harness, filled):
     made, run_id, task_call = swept(make_harness, filled)
     assert made.run(run_id).state == "deleting"
     made.carry_out([task_call])
@@ -51,32 +52,32 @@ def test_nothing_is_different(make_harness, filled):
 
 
 @pytest.mark.parametrize("name", ["base here", "base elsewhere", "kept child"])
-def test_what_shares_something_and_is_gone(make_harness, filled, simulator, name):
+def test_reports_a_lost_image_that_shared_something_with_a_deleted_image(make_harness, filled, simulator, name):
     made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled[name]["id"])
     made.carry_out([task_call])
     run = made.run(run_id)
-    (found,) = run.differences
-    assert (run.outcome, found["digest"], found["difference"]) == (
+    (difference,) = run.differences
+    assert (run.outcome, difference["digest"], difference["difference"]) == (
         "partial", filled[name]["digest"], "it was kept, and is gone",
     )  # fmt: skip
     assert run.message == (
-        f"the verification after the sweep found 1 difference: {found['repository']}@{found['digest']}: it was kept, "
-        f"and is gone; `registry-gc show {run_id}` lists them"
+        f"the verification after the sweep found 1 difference: {difference['repository']}@{difference['digest']}:"
+        f" it was kept, and is gone; `registry-gc show {run_id}` lists them"
     )
 
 
-def test_what_shares_nothing_is_not_looked_at(make_harness, filled, simulator):
+def test_reads_no_repository_that_shares_nothing_with_a_deleted_image(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled["stranger"]["id"])
     before = len(simulator.requests(method="GET"))
     made.carry_out([task_call])
     assert made.run(run_id).outcome == "succeeded"
     later = simulator.requests(method="GET")[before:]
-    assert not [one for one in later if "shop/other" in str(one)]
+    assert not [request for request in later if "shop/other" in str(request)]
 
 
-def test_what_was_deleted_and_is_there_again(make_harness, filled, simulator):
+def test_reports_a_deleted_image_that_still_exists(make_harness, filled, simulator):
     """The very image, as it was pushed then: not one that was pushed since."""
     made, run_id, task_call = swept(make_harness, filled)
     pushed = datetime.fromisoformat(filled["goes"]["created_at"])
@@ -84,13 +85,13 @@ def test_what_was_deleted_and_is_there_again(make_harness, filled, simulator):
     assert again["digest"] == filled["goes"]["digest"]
     made.carry_out([task_call])
     run = made.run(run_id)
-    assert [(one["digest"], one["difference"]) for one in run.differences] == [
+    assert [(difference["digest"], difference["difference"]) for difference in run.differences] == [
         (filled["goes"]["digest"], "it was deleted, and exists")
     ]
     assert run.outcome == "partial"
 
 
-def test_what_was_pushed_again_is_no_difference(make_harness, filled, simulator):
+def test_a_deleted_image_that_is_pushed_again_is_no_difference(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     again = simulator.push("shop/api", tags=["pr-1"], content="goes", layers=["base:9000", 100])
     assert again["digest"] == filled["goes"]["digest"]
@@ -98,7 +99,7 @@ def test_what_was_pushed_again_is_no_difference(make_harness, filled, simulator)
     assert made.run(run_id).outcome == "succeeded"
 
 
-def test_a_registry_that_is_away_is_asked_again_and_then_given_up(make_harness, filled, simulator):
+def test_tries_an_unavailable_registry_three_times(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     simulator.fault("status", status=503)
     for _ in range(3):
@@ -109,17 +110,17 @@ def test_a_registry_that_is_away_is_asked_again_and_then_given_up(make_harness, 
     assert "the registry could not be read: " in run.message
 
 
-def test_a_repository_that_cannot_be_listed_is_named(make_harness, filled, simulator):
+def test_reports_a_repository_that_cannot_be_listed(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     simulator.fault("status", status=403, path="shop(/|%2F)web")
     made.carry_out([task_call])
     run = made.run(run_id)
-    (found,) = run.differences
-    assert (run.outcome, found["repository"], found["digest"]) == ("partial", "shop/web", None)
-    assert found["difference"].startswith("it could not be listed again: ")
+    (difference,) = run.differences
+    assert (run.outcome, difference["repository"], difference["digest"]) == ("partial", "shop/web", None)
+    assert difference["difference"].startswith("it could not be listed again: ")
 
 
-def test_twice_late_or_never(make_harness, filled, simulator):
+def test_may_run_twice_late_or_never(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     assert made.reconcile() == (task_call,)
     made.carry_out([task_call, task_call])
@@ -129,7 +130,7 @@ def test_twice_late_or_never(make_harness, filled, simulator):
     assert made.run(run_id).verifications == 1
 
 
-def test_the_lease_keeps_a_second_one_out(make_harness, filled):
+def test_the_lease_allows_one_verification_at_a_time(make_harness, filled):
     made, run_id, task_call = swept(make_harness, filled)
     with made.store.write() as connection:
         now = made.store.now(connection)
@@ -144,7 +145,7 @@ def test_the_lease_keeps_a_second_one_out(make_harness, filled):
         assert not verification.record(connection, former, [], now)
 
 
-def test_an_abort_does_not_wait_for_it(make_harness, filled):
+def test_an_aborted_run_is_not_verified(make_harness, filled):
     made, run_id, _ = swept(make_harness, filled)
     assert list(lifecycle.abort(made.store, run_id, made.run(run_id).swept_at)) == []
     assert made.run(run_id).outcome == "aborted"
@@ -158,7 +159,7 @@ def test_a_run_that_deleted_nothing_is_not_verified(make_harness, simulator):
     assert made.run(run_id).outcome == "succeeded"
 
 
-def test_show_lists_them(make_harness, filled, simulator):
+def test_show_lists_the_differences(make_harness, filled, simulator):
     made, run_id, task_call = swept(make_harness, filled)
     simulator.remove(filled["base here"]["id"])
     made.carry_out([task_call])
@@ -168,7 +169,7 @@ def test_show_lists_them(make_harness, filled, simulator):
     assert b'"differences":[{"repository":"shop/api"' in b"".join(show_report(run, made.items(run_id)).json())
 
 
-def test_repositories_without_an_image_are_named(make_harness, simulator):
+def test_reports_repositories_that_were_emptied(make_harness, simulator):
     """Not one that was pushed to meanwhile, not one that keeps an image, not one that was empty before."""
     push = simulator.push
     for path in ("shop/empty", "ml/gone", "shop/pushed", "shop/kept", "shop/rest"):
@@ -187,7 +188,7 @@ def test_repositories_without_an_image_are_named(make_harness, simulator):
     assert made.sweep().emptied_repositories == (), "nothing was deleted there by this run"
 
 
-def test_a_repository_that_cannot_be_listed_again_is_not_called_empty(make_harness, simulator):
+def test_a_repository_that_cannot_be_listed_is_not_reported_as_emptied(make_harness, simulator):
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     made, run_id, task_call = swept(make_harness, None)
     simulator.fault("error", path="repositoryName=", code=7)
@@ -217,8 +218,8 @@ ONE, TWO, THREE = (f"sha256:{number:064x}" for number in range(3))
         pytest.param({ONE: Image(digest=ONE)}, {TWO: Image(digest=TWO, children=(THREE,))}, {}, id="never ours"),
     ],
 )
-def test_the_verification_names_what_broke(
+def test_reports_kept_images_that_need_a_deleted_image(
     gone: dict[str, Image], listed: dict[str, Image], differences: dict[str, str]
 ) -> None:
-    found = _against(Expectation("shop/api", gone, frozenset()), listed)
-    assert {one.digest: one.difference for one in found} == differences
+    differing = _against(Expectation("shop/api", gone, frozenset()), listed)
+    assert {difference.digest: difference.difference for difference in differing} == differences

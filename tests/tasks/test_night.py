@@ -20,7 +20,7 @@ RATE = {"requests_per_second": 1000, "concurrency": 16}
 
 
 def shown(made: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The run that a bell opened, as `runs` and `show` tell it once it is finished."""
+    """The run that a task call opened, as `runs` and `show` report it once it is finished."""
     called = made.call_sweep()
     assert called.returncode == 0, called.stderr
 
@@ -39,10 +39,11 @@ def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
     with cluster(simulator, folder, rate=RATE, **entry) as made:
         made.start_worker()
         made.start_beat()
-        run, told = shown(made)
+        run, record = shown(made)
         state = simulator.state()
         assert (run["outcome"], run["trigger"], run["planned"]) == ("succeeded", "task", run["deleted"])
-        assert {item["digest"] for item in told["items"]} == before - {image["digest"] for image in simulator.images()}
+        left = {image["digest"] for image in simulator.images()}
+        assert {item["digest"] for item in record["items"]} == before - left
         assert run["reclaimed_bytes"] == run["reclaimable_bytes"] == state["lost_bytes"] > 0
         assert metric(made, 'registry_gc_reclaimed_bytes_total{registry="production"}') == state["lost_bytes"]
         assert metric(made, 'registry_gc_images_total{outcome="deleted",registry="production"}') == run["deleted"]
@@ -50,13 +51,13 @@ def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_bytes_agree(simulator: Simulator, tmp_path: Path) -> None:
+def test_plan_metrics_and_simulator_agree_on_the_bytes(simulator: Simulator, tmp_path: Path) -> None:
     push_some(simulator)
     bytes_agree(simulator, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_bytes_agree_on_cloud_registry_and_postgresql(
+def test_plan_and_metrics_agree_on_the_bytes_with_cloud_registry_and_postgresql(
     simulator: Simulator, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     push_some(simulator)
@@ -70,7 +71,7 @@ def test_plan_metrics_and_the_disk_of_docker_registry_agree_on_the_bytes(tmp_pat
 
 
 @pytest.mark.slow
-def test_over_the_limits_it_waits_for_an_approval(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_run_over_its_limits_waits_for_an_approval(simulator: Simulator, tmp_path: Path) -> None:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     with cluster(simulator, tmp_path, limits={"max_images": 2}) as made:

@@ -1,4 +1,4 @@
-"""What a real worker answers to Celery's own commands, what it warns of when it starts, and that it tells people."""
+"""A real worker: its answers to Celery's own commands, its warnings at the start, and its notifications."""
 
 import json
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
 
 
 @pytest.mark.parametrize("end", ["acknowledge", "reject"])
-def test_a_message_whose_end_redis_did_not_hear_leaves_room_for_the_next(end: str, redis: RedisServer) -> None:
+def test_an_unacknowledged_message_leaves_room_for_the_next(end: str, redis: RedisServer) -> None:
     with proxy_to(redis.port) as link:
         app = Celery("outside", broker=f"redis://127.0.0.1:{link.port}/0", set_as_current=False)
         with app.connection() as connection, connection.SimpleQueue("gc.control") as queue:
@@ -83,20 +83,20 @@ def test_a_message_whose_end_redis_did_not_hear_leaves_room_for_the_next(end: st
             assert channel.qos.can_consume()
 
 
-def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: RedisServer) -> None:
+def test_workers_of_two_stores_on_one_redis_warn(tmp_path: Path, redis: RedisServer) -> None:
     first, second = (place_of(tmp_path / name, redis) for name in ("first", "second"))
 
     def said(sandbox: Sandbox) -> str:
         (finding,) = (
-            one
-            for one in sandbox.call("check", "--online", "--format", "json").json["online"]
-            if one["check"] == "redis"
+            check
+            for check in sandbox.call("check", "--online", "--format", "json").json["online"]
+            if check["check"] == "redis"
         )
         return f"{finding['status']}: {finding['detail']}"
 
     with ExitStack() as stack:
-        one = stack.enter_context(first.running(*OURS, "worker", "control"))
-        one.says("ready")
+        worker = stack.enter_context(first.running(*OURS, "worker", "control"))
+        worker.says("ready")
         also = stack.enter_context(
             first.running(*CELERY, "worker", "-n", "also@%h", "-Q", "gc.scan", "-c", "1", log="also")
         )
@@ -106,8 +106,8 @@ def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: Re
         other = stack.enter_context(second.running(*CELERY, "worker", "-Q", "gc.control", "-c", "1", "-n", "other@%h"))
         other.says(OTHER_STORES)
         assert second.call("sweep", "production").code == 0
-        assert [OTHER_STORES in running.log() for running in (one, also)] == [False, False]
-        assert other.stop() == also.stop() == one.stop() == 0
+        assert [OTHER_STORES in running.log() for running in (worker, also)] == [False, False]
+        assert other.stop() == also.stop() == worker.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_workers_of_two_stores_behind_one_redis_say_so(tmp_path: Path, redis: Re
         ("redis://10.1.2.3:6379/0", "postgresql+psycopg://gc@db/gc", False),
     ],
 )
-def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
+def test_warns_of_a_file_as_store_with_a_distant_redis(
     tmp_path: Path, redis: str | None, store: str, far: bool
 ) -> None:
     sandbox = Sandbox(tmp_path, redis=redis, store=store)
@@ -131,7 +131,7 @@ def test_a_file_as_the_store_of_a_far_redis_is_warned_of(
     assert (SQLITE_WITH_REMOTE_REDIS in sandbox.call("check").out) is far
 
 
-def test_a_worker_tells_of_a_run_that_failed(redis: RedisServer, tmp_path: Path) -> None:
+def test_a_worker_notifies_of_a_failed_run(redis: RedisServer, tmp_path: Path) -> None:
     with Webhook().listening() as hook:
         (tmp_path / "address").write_text(hook.url)
         sandbox = Sandbox(tmp_path, redis=redis.url, notify=[{"url": {"file": str(tmp_path / "address")}}])

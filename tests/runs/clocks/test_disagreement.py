@@ -44,7 +44,7 @@ def shown(whose: str, ahead: timedelta, took: timedelta = timedelta(0)) -> Clock
         ),
     ],
 )
-def test_which_clocks_are_too_far_apart(clocks: list[ClockReading], says: str | None) -> None:
-    found = disagreement(clocks)
-    assert (found is None) == (says is None)
-    assert says is None or re.search(f"{says}.*ages cannot be believed", found or "")
+def test_reports_clocks_more_than_five_minutes_apart(clocks: list[ClockReading], says: str | None) -> None:
+    message = disagreement(clocks)
+    assert (message is None) == (says is None)
+    assert says is None or re.search(f"{says}.*ages cannot be believed", message or "")

@@ -26,7 +26,7 @@ def used(simulator: Simulator, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("off", [timedelta(hours=-20), timedelta(hours=20)])
-def test_this_machines_clock_is_wrong_when_a_run_is_planned(
+def test_a_wrong_clock_of_this_machine_fails_the_scan(
     make_harness: MakeHarness, simulator: Simulator, used: Path, off: timedelta
 ) -> None:
     harness = make_harness(in_use=[{"name": "list", "kind": "file", "path": str(used), "max_age": "24h"}])
@@ -37,7 +37,7 @@ def test_this_machines_clock_is_wrong_when_a_run_is_planned(
     assert simulator.deleted_ids() == set()
 
 
-def test_this_machines_clock_is_set_back_in_mid_run(
+def test_a_clock_set_back_while_deleting_stops_the_run(
     make_harness: MakeHarness, simulator: Simulator, used: Path
 ) -> None:
     harness = make_harness()
@@ -50,7 +50,9 @@ def test_this_machines_clock_is_set_back_in_mid_run(
     assert simulator.deleted_ids() == set()
 
 
-def test_the_registrys_clock_goes_wrong_in_mid_run(make_harness: MakeHarness, simulator: Simulator, used: Path) -> None:
+def test_a_wrong_clock_of_the_registry_while_deleting_stops_the_run(
+    make_harness: MakeHarness, simulator: Simulator, used: Path
+) -> None:
     harness = make_harness()
     run_id, task_calls = harness.plan()
     task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
@@ -87,7 +89,7 @@ def test_the_deadline_counts_by_the_stores_clock(make_harness: MakeHarness, simu
     assert abs(begun - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_who_holds_until_a_time_is_warned_of_a_wrong_clock(
+def test_a_hold_until_a_time_warns_of_a_wrong_clock(
     make_harness: MakeHarness, used: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     harness = make_harness()

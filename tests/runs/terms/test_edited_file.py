@@ -54,7 +54,7 @@ def swept_after_edit(harness: Harness, before: dict[str, Any], after: dict[str, 
 
 
 @pytest.mark.parametrize("what", ["no source is left", "one of two is left", "it is renamed", "it reads another file"])
-def test_a_source_that_the_plan_was_made_by_is_missing(
+def test_a_missing_source_of_the_plan_stops_the_run(
     harness: Harness, simulator: Simulator, tmp_path: Path, what: str
 ) -> None:
     cluster, releases = source_of(tmp_path, "cluster"), source_of(tmp_path, "releases")
@@ -116,7 +116,7 @@ def test_the_shorter_max_age_of_a_source_counts(harness: Harness, tmp_path: Path
     assert (harness.run(run_id).outcome, harness.run(run_id).deleted) == ("failed", 0)
 
 
-def test_an_empty_source_is_believed_only_if_plan_and_file_allow_it(harness: Harness, tmp_path: Path) -> None:
+def test_an_empty_source_is_trusted_only_if_plan_and_file_allow_it(harness: Harness, tmp_path: Path) -> None:
     source = source_of(tmp_path, "cluster")
     harness.rewrite(in_use=[source])
     run_id, task_calls = harness.plan()
@@ -152,14 +152,14 @@ def test_the_earlier_deadline_counts(harness: Harness, before: dict[str, Any], a
     assert (harness.run(run_id).stop, harness.run(run_id).deleted) == ("deadline", 0)
 
 
-def test_a_settle_that_is_raised_holds_back_what_was_first_seen_by_the_plan(harness: Harness) -> None:
+def test_a_settle_that_is_raised_keeps_images_first_seen_by_the_plan(harness: Harness) -> None:
     run = swept_after_edit(harness, {}, {"settle": "1h"})
     assert (run.deleted, run.skipped) == (0, 3)
     assert set(harness.outcomes(run.id).values()) == {("skipped", "mode")}
     assert "settle was raised since the plan" in (harness.items(run.id)[0].message or "")
 
 
-def test_a_settle_that_is_raised_lets_go_what_has_long_been_settled(harness: Harness, simulator: Simulator) -> None:
+def test_a_settle_that_is_raised_deletes_images_settled_for_long(harness: Harness, simulator: Simulator) -> None:
     harness.plan(dry_run=True)
     pass_time(harness, DAY)
     fresh = simulator.push("shop/api", tags=["pr-9"], age=30 * DAY)["digest"]
@@ -169,7 +169,7 @@ def test_a_settle_that_is_raised_lets_go_what_has_long_been_settled(harness: Har
     assert (harness.run(run_id).deleted, harness.outcomes(run_id)[fresh]) == (3, ("skipped", "mode"))
 
 
-def test_a_repository_that_the_file_no_longer_names_is_left_alone(tmp_path: Path) -> None:
+def test_deletes_nothing_in_a_repository_that_the_file_no_longer_names(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         kept = [registry.push(path, "pr-1", layers=[path.encode()]).digest for path in ("shop/api", "shop/web")]
         harness = Harness(served(registry), tmp_path, rules=RULES)
@@ -200,7 +200,7 @@ def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository
     assert stricter(earlier, Terms()).ignore_unreadable == edited  # planned by an earlier version
 
 
-def test_what_else_an_edit_can_only_make_more_careful(harness: Harness) -> None:
+def test_an_edited_setting_can_only_make_a_run_more_careful(harness: Harness) -> None:
     """Addresses by which evidence names images stay; a registry of the vendor's old type is not opened in mid-run."""
     registry = harness.settings.registries["production"]
     planned = registry.model_copy(update={"addresses": ("cr.example",), "transitional": False})
@@ -243,7 +243,7 @@ class TestAnotherRegistry:
         harness.reconcile()
         assert harness.run(run_id).outcome == "failed"
 
-    def test_a_planned_run_deletes_in_neither(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
+    def test_a_planned_run_deletes_in_neither_registry(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
         production, staging, harness = two
         run_id, task_calls = harness.plan()
         harness.rewrite(url=staging.url, rules=RULES)
@@ -261,7 +261,7 @@ class TestAnotherRegistry:
             lifecycle.approve(harness.store, harness.settings, run_id, datetime.now(UTC))
         assert production.deleted == staging.deleted == []
 
-    def test_a_verification_looks_at_the_registry_that_was_swept(
+    def test_a_verification_reads_the_registry_that_was_swept(
         self, two: tuple[FakeRegistry, FakeRegistry, Harness]
     ) -> None:
         production, staging, harness = two

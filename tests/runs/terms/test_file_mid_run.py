@@ -24,10 +24,10 @@ def spoil(harness: Harness, way: str) -> str:
 
 def states(harness: Harness, run_id: str) -> dict[str, set[str]]:
     """Of the planned images of each repository."""
-    found: dict[str, set[str]] = {}
+    states: dict[str, set[str]] = {}
     for item in harness.items(run_id):
-        found.setdefault(item.decision.repository, set()).add(item.state)
-    return found
+        states.setdefault(item.decision.repository, set()).add(item.state)
+    return states
 
 
 def with_accepted_deletions(simulator: Simulator, harness: Harness) -> str:
@@ -76,7 +76,7 @@ def test_accepted_deletions_are_followed_by_the_last_valid_file(
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_accepted_deletions_wait_for_a_valid_file(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness(timing={"reconcile": "1s", "lease": "4s"})
     run_id = with_accepted_deletions(simulator, harness)
     good = spoil(harness, "invalid")
@@ -93,7 +93,7 @@ def test_without_a_valid_file_they_wait_for_one(simulator: Simulator, make_harne
     assert (harness.run(run_id).deleted, audited(harness)) == (4, 4)
 
 
-def test_they_do_not_wait_longer_than_the_plan_is_good(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_accepted_deletions_wait_no_longer_than_plan_max_age(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness(plan_max_age="1h", timing={"reconcile": "1s", "lease": "1s"})
     run_id = with_accepted_deletions(simulator, harness)
     spoil(harness, "invalid")

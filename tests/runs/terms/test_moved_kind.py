@@ -30,8 +30,8 @@ def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 def move(harness: Harness, **registry: Any) -> None:
@@ -51,7 +51,7 @@ def push_old(simulator: Simulator, count: int = 4) -> list[str]:
 
 
 def alive(simulator: Simulator) -> set[str]:
-    return {one["digest"] for one in simulator.images()}
+    return {image["digest"] for image in simulator.images()}
 
 
 def hold(harness: Harness, reference: str) -> None:
@@ -62,7 +62,7 @@ def hold(harness: Harness, reference: str) -> None:
 
 
 class TestHolds:
-    def test_they_bind_by_tag_by_digest_and_by_repository(
+    def test_holds_by_tag_digest_and_repository_still_bind(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         by_tag, by_digest, moved, free = push_old(simulator)
@@ -82,18 +82,18 @@ class TestHolds:
         assert harness.outcomes(run.id) == {free: ("deleted", None)}
         assert alive(simulator) == {by_tag, by_digest, moved, whole}
         said = reasons(harness, run)
-        assert {said[one][0] for one in (by_tag, by_digest, moved)} == {"held"}
+        assert {said[digest][0] for digest in (by_tag, by_digest, moved)} == {"held"}
 
-    @pytest.mark.parametrize("told", [True, False], ids=["seen by a scan before", "placed before any scan"])
-    def test_by_an_image_id_of_the_former_kind(
-        self, simulator: Simulator, make_harness: MakeHarness, *, told: bool
+    @pytest.mark.parametrize("scanned", [True, False], ids=["seen by a scan before", "placed before any scan"])
+    def test_a_hold_by_an_image_id_of_the_former_kind_still_binds(
+        self, simulator: Simulator, make_harness: MakeHarness, *, scanned: bool
     ) -> None:
         held, free = push_old(simulator, 2)
         harness = make_harness(mode="dry-run")
-        if told:
+        if scanned:
             harness.sweep()
-        hold(harness, next(one["id"] for one in simulator.images() if one["digest"] == held))
-        if told:
+        hold(harness, next(image["id"] for image in simulator.images() if image["digest"] == held))
+        if scanned:
             harness.sweep()
 
         move(harness)
@@ -102,7 +102,7 @@ class TestHolds:
         assert held in alive(simulator), "a hold on the image's id of the former kind gave way"
         assert free not in alive(simulator)
 
-    def test_an_image_id_of_the_kind_it_has_now(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_hold_by_an_image_id_of_the_new_kind_binds(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         held, free = push_old(simulator, 2)
         harness = make_harness(mode="dry-run")
         harness.sweep()
@@ -132,7 +132,7 @@ def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, make_harness: M
     assert harness.sweep().deleted == len(pushed)
 
 
-def test_history_and_memory_go_on(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_runs_and_scan_history_go_on(simulator: Simulator, make_harness: MakeHarness) -> None:
     """What was seen before the move counts for `settle` after it; nothing is missed, and nothing is foreign."""
     old = push_old(simulator, 2)
     parts = [simulator.push("shop/web", age=30 * DAY)["digest"] for _ in range(2)]
@@ -160,12 +160,14 @@ def test_history_and_memory_go_on(simulator: Simulator, make_harness: MakeHarnes
         [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
     shown = json.loads(done.stdout)["runs"]
-    assert [one["id"] for one in shown] == [later.id, run.id, before.id]
-    assert {one["registry"] for one in shown} == {"production"}
+    assert [run["id"] for run in shown] == [later.id, run.id, before.id]
+    assert {run["registry"] for run in shown} == {"production"}
 
 
 class TestARunOfTheFormerKind:
-    def test_that_is_deleting_deletes_nothing_more(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_deleting_run_of_the_former_kind_deletes_nothing_more(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         pushed = push_old(simulator)
         harness = make_harness()
         run_id, task_calls = harness.plan()
@@ -180,7 +182,7 @@ class TestARunOfTheFormerKind:
         assert set(harness.outcomes(run_id).values()) == {("skipped", "mode")}
         assert harness.sweep().deleted == len(pushed)
 
-    def test_with_a_deletion_in_doubt_asks_for_none_again(
+    def test_a_run_of_the_former_kind_sends_no_deletion_in_doubt_again(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         (digest,) = push_old(simulator, 1)
@@ -202,7 +204,9 @@ class TestARunOfTheFormerKind:
         assert harness.sweep().deleted == 1
 
     @pytest.mark.parametrize("way", ["approved", "expired"])
-    def test_that_is_blocked_deletes_nothing(self, simulator: Simulator, make_harness: MakeHarness, way: str) -> None:
+    def test_a_blocked_run_of_the_former_kind_deletes_nothing(
+        self, simulator: Simulator, make_harness: MakeHarness, way: str
+    ) -> None:
         pushed = push_old(simulator)
         harness = make_harness(limits={"max_images": 1})
         blocked = harness.sweep()
@@ -219,7 +223,7 @@ class TestARunOfTheFormerKind:
         assert harness.run(blocked.id).state == "finished"
         assert harness.sweep().deleted == len(pushed)
 
-    def test_that_is_blocked_deletes_nothing_beside_a_run_of_the_kind_it_has_now(
+    def test_a_blocked_run_of_the_former_kind_cannot_run_next_to_a_new_run(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         harness = make_harness(limits={"max_images": 1})
@@ -235,9 +239,9 @@ class TestARunOfTheFormerKind:
 
         assert len(simulator.requests("DELETE")) == asked
         assert (harness.run(blocked.id).state, harness.run(blocked.id).outcome) == ("finished", "blocked")
-        assert [one["tags"] for one in simulator.images()] == [["pr-0", "v1"]]
+        assert [image["tags"] for image in simulator.images()] == [["pr-0", "v1"]]
 
-    def test_that_is_blocked_is_superseded_by_a_plan_of_the_kind_it_has_now(
+    def test_a_blocked_run_of_the_former_kind_is_superseded_by_a_new_plan(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         push_old(simulator)
@@ -250,7 +254,7 @@ class TestARunOfTheFormerKind:
 
 
 class TestPushTimesOfTheMigration:
-    def test_they_are_doubted_until_a_person_says_from_when(
+    def test_push_times_are_suspicious_until_a_person_trusts_them(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(12):
@@ -272,23 +276,23 @@ class TestPushTimesOfTheMigration:
         assert (len(alive(simulator)), simulator.requests("DELETE")) == (12, [])
         assert harness.sweep().planned == 0  # the next night it is as doubtful
 
-        instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # nothing that moved is believed
+        instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # no moved push time is trusted
         move_again(harness, rules=AGED, trust_times_after=instant)
         answered = harness.sweep()
         assert (answered.planned, answered.suspicion) == (0, None)
         move_again(harness, rules=AGED, trust_times_after=(datetime.now(UTC) - DAY).isoformat(timespec="seconds"))
-        believed = harness.sweep()
+        trusted_run = harness.sweep()
         with harness.store.read() as connection:
-            images = plans.images_of(connection, believed.id, "shop/api")
-        minute_ago = (believed.started_at or datetime.now(UTC)) - timedelta(minutes=1)
-        old = {one.digest for one in images if one.created_at is not None and one.created_at <= minute_ago}
-        assert set(harness.outcomes(believed.id)) == old
+            images = plans.images_of(connection, trusted_run.id, "shop/api")
+        minute_ago = (trusted_run.started_at or datetime.now(UTC)) - timedelta(minutes=1)
+        old = {image.digest for image in images if image.created_at is not None and image.created_at <= minute_ago}
+        assert set(harness.outcomes(trusted_run.id)) == old
         assert len(old) > 6
         head = recalled(harness).last_scan
         assert head is not None
         assert head.suspicion == ""
 
-    def test_those_that_were_kept_are_believed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_push_times_that_did_not_change_are_trusted(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         pushed = push_old(simulator, 12)
         harness = make_harness(mode="dry-run", rules=AGED)
         harness.sweep()

@@ -42,12 +42,12 @@ class Slow:
     """A limit whose turns take longer than a permission is good, once a chunk's intents are recorded."""
 
     def __init__(self, harness: Harness, run_id: str, act: Callable[[], None]) -> None:
-        self._night, self._run_id, self._act = harness, run_id, act
+        self._harness, self._run_id, self._act = harness, run_id, act
         self._lock = threading.Lock()
         self.intended = 0  # intents that were recorded when the first deletion of the chunk waited for its turn
 
     def wait(self) -> float:
-        if (intents := intended(self._night, self._run_id)) < 2:
+        if (intents := intended(self._harness, self._run_id)) < 2:
             return 0.0
         with self._lock:
             if not self.intended:
@@ -66,21 +66,21 @@ class Slow:
 class SomeAhead(Slow):
     """A limit that lets some images of a chunk pass at once; the others' turns come after the run was stopped."""
 
-    def __init__(self, harness: Harness, run_id: str, some: int, chunk: int) -> None:
+    def __init__(self, harness: Harness, run_id: str, ahead: int, chunk: int) -> None:
         super().__init__(harness, run_id, lambda: None)
-        self._some, self._together = some, threading.Barrier(chunk, timeout=30)
+        self._ahead, self._together = ahead, threading.Barrier(chunk, timeout=30)
         self._places: dict[int, int] = {}  # by thread
 
     def wait(self) -> float:
-        if not threading.current_thread().name.startswith("delete") or intended(self._night, self._run_id) < 2:
+        if not threading.current_thread().name.startswith("delete") or intended(self._harness, self._run_id) < 2:
             return 0.0
         me = threading.get_ident()
         if me not in self._places:
             with self._lock:
                 self._places[me] = len(self._places)
             self._together.wait()  # so that each thread has one image
-        if self._places[me] >= self._some:
-            until(lambda: self._night.run(self._run_id).stop, what="the run to be stopped")
+        if self._places[me] >= self._ahead:
+            until(lambda: self._harness.run(self._run_id).stop, what="the run to be stopped")
             time.sleep(0.05 * PERMISSION_VALID_FOR)  # too soon for anybody to have read that in the store
         return 0.0
 
@@ -89,13 +89,13 @@ class WithoutRedis(Slow):
     """A limit that nobody can ask any more once a chunk's intents are recorded."""
 
     def wait(self) -> float:
-        self.intended = self.intended or intended(self._night, self._run_id) // 2
+        self.intended = self.intended or intended(self._harness, self._run_id) // 2
         if self.intended:
             raise LimiterUnavailableError("Redis does not answer")
         return 0.0
 
 
-def nothing(_night: Harness, _run_id: str, _digest: str) -> None:
+def nothing(_harness: Harness, _run_id: str, _digest: str) -> None:
     """The turns are slow, and that is all."""
 
 
@@ -159,7 +159,7 @@ def in_order(harness: Harness, run_id: str) -> list[str]:
         pytest.param(take_over, ("intent", None), ("intent", None), id="another holder of the lease"),
     ],
 )
-def test_what_comes_up_while_deletions_wait_for_their_turn(
+def test_an_objection_stops_deletions_that_wait_for_the_rate_limit(
     simulator: Simulator,
     make_harness: MakeHarness,
     act: Act,
@@ -189,7 +189,7 @@ def test_nothing_is_sent_after_the_tenth_failure_in_a_row(simulator: Simulator, 
     simulator.fault("error", method="DELETE", after=1, code=9, message="the registry is read-only")
 
     batches.delete_batch(
-        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, some=10, chunk=15)
+        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, ahead=10, chunk=15)
     )
 
     assert len(simulator.requests(method="DELETE")) == 11
@@ -197,7 +197,7 @@ def test_nothing_is_sent_after_the_tenth_failure_in_a_row(simulator: Simulator, 
     assert outcomes == {("deleted", None): 1, ("failed", "read_only"): 10, ("planned", None): 5}
 
 
-def test_nothing_is_sent_after_a_deletion_that_took_a_kept_tag_along(
+def test_nothing_is_sent_after_a_deletion_with_a_collateral_tag(
     fake: FakeRegistry, on_fake: Callable[..., Harness]
 ) -> None:
     for number in range(5):
@@ -208,7 +208,7 @@ def test_nothing_is_sent_after_a_deletion_that_took_a_kept_tag_along(
     for digest in in_order(harness, run_id)[1:]:
         fake.before("DELETE", digest, partial(fake.move_tag, "shop/api", "prod", digest))
     batches.delete_batch(
-        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, some=1, chunk=4)
+        harness.store, harness.watch, run_id, number, limiter=SomeAhead(harness, run_id, ahead=1, chunk=4)
     )
 
     assert "prod" in str(harness.run(run_id).message)
@@ -217,7 +217,9 @@ def test_nothing_is_sent_after_a_deletion_that_took_a_kept_tag_along(
     assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 2, ("planned", None): 3}
 
 
-def test_what_was_not_sent_as_redis_went_away_is_planned_again(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_deletions_not_sent_because_redis_is_away_are_planned_again(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness, run_id, number = ready(make_harness, concurrency=4)
@@ -229,7 +231,7 @@ def test_what_was_not_sent_as_redis_went_away_is_planned_again(simulator: Simula
     assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 1, ("planned", None): 3}
 
 
-def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
+def test_a_task_stopped_while_sending_settles_the_sent_deletions(
     simulator: Simulator, make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of six, one went alone; two are sent, one waits for its turn, and two were not handed out yet."""
@@ -257,7 +259,7 @@ def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
             if handed_out == 3:
                 until(lambda: len(simulator.requests(method="DELETE")) == 3, what="two to be sent")
                 ended.set()
-                raise SystemExit  # the worker is told to stop, or the task's time is over
+                raise SystemExit  # the worker gets a signal to stop, or the task's time is over
             handed_out += 1
         return submit(pool, step, *works)
 
@@ -269,9 +271,7 @@ def test_a_task_that_ends_while_it_hands_deletions_out_settles_those(
     assert Counter(harness.outcomes(run_id).values()) == {("deleted", None): 3, ("planned", None): 3}
 
 
-def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
-    simulator: Simulator, tmp_path: Path
-) -> None:
+def test_a_slow_store_does_not_prolong_a_permission(simulator: Simulator, tmp_path: Path) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = Harness(simulator, tmp_path)
@@ -300,7 +300,7 @@ def test_a_store_that_is_slow_to_record_intents_makes_no_permission_longer(
     assert outcomes == [("deleted", None), *[("skipped", "mode")] * 3]
 
 
-def test_a_deletion_is_not_sent_without_a_permission_that_is_good(simulator: Simulator) -> None:
+def test_sends_no_deletion_without_a_valid_permission(simulator: Simulator) -> None:
     limiter = BoundedLimiter(LocalLimiter(1000))
     http = Http("production", limiter, 1)
     url = f"{simulator.url}/container-registry/v1/images/x"
@@ -319,4 +319,4 @@ def test_a_deletion_is_not_sent_without_a_permission_that_is_good(simulator: Sim
     http.call(deletion, status)
     http.close()
 
-    assert [one["method"] for one in simulator.requests()] == ["GET", "DELETE"]
+    assert [request["method"] for request in simulator.requests()] == ["GET", "DELETE"]

@@ -28,11 +28,13 @@ def go_on(harness: Harness, run_id: str) -> None:
 
 
 def asked_for(simulator: Simulator, image_id: str) -> list[dict[str, Any]]:
-    return [one for one in simulator.requests(method="GET") if one["path"].endswith(image_id)]
+    return [request for request in simulator.requests(method="GET") if request["path"].endswith(image_id)]
 
 
 class TestAChangeAfterTheReading:
-    def test_while_the_registry_asks_for_a_pause(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_change_while_the_registry_requests_a_pause_keeps_the_image(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         harness = make_harness()
         run_id, task_calls = harness.plan_and_recheck()
@@ -42,7 +44,7 @@ class TestAChangeAfterTheReading:
         harness.carry_out(task_calls)
         go_on(harness, run_id)
 
-        assert image["digest"] in {one["digest"] for one in simulator.images()}
+        assert image["digest"] in {image["digest"] for image in simulator.images()}
         assert len(simulator.requests("DELETE")) == 1
         assert harness.outcomes(run_id)[image["digest"]] == ("failed", "rate_limited")
 
@@ -54,7 +56,7 @@ class TestAChangeAfterTheReading:
             pytest.param("tags", ["pr-1", "pr-2"], id="tags"),
         ],
     )
-    def test_in_any_fact_that_was_planned(
+    def test_a_change_of_any_planned_fact_keeps_the_image(
         self, simulator: Simulator, make_harness: MakeHarness, field: str, value: object
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -83,7 +85,9 @@ class TestADeletionLeftInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("intent", None)}
         return harness, run_id, image
 
-    def test_is_asked_for_again_with_the_same_key(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_deletion_in_doubt_is_sent_again_with_the_same_key(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
         before = len(simulator.requests("DELETE"))
 
@@ -91,9 +95,9 @@ class TestADeletionLeftInDoubt:
 
         assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert len(simulator.requests("DELETE")) == before + 1
-        assert len({one["key"] for one in simulator.requests("DELETE")}) == 1
+        assert len({request["key"] for request in simulator.requests("DELETE")}) == 1
 
-    def test_is_not_asked_for_again_when_something_needs_it_by_now(
+    def test_a_deletion_in_doubt_is_not_sent_again_for_a_needed_image(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
@@ -106,7 +110,9 @@ class TestADeletionLeftInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert len(simulator.requests("DELETE")) == before
 
-    def test_is_ours_when_it_is_gone(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_deletion_in_doubt_counts_as_ours_when_the_image_is_gone(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         harness, run_id, image = self.left(simulator, make_harness)
         simulator.remove(image["id"])  # as if one of the lost DELETEs had done it
@@ -117,7 +123,7 @@ class TestADeletionLeftInDoubt:
         assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
     @pytest.mark.parametrize("way", ["dry-run", "invalid"])
-    def test_is_unconfirmed_when_deleting_is_switched_off(
+    def test_a_deletion_in_doubt_is_unconfirmed_in_dry_run_mode(
         self, simulator: Simulator, make_harness: MakeHarness, way: str
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
@@ -131,7 +137,9 @@ class TestADeletionLeftInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert harness.run(run_id).outcome == "partial"
 
-    def test_is_resolved_before_its_batch_is_poison(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_deletion_in_doubt_is_resolved_before_its_batch_is_poison(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
         harness = make_harness()
@@ -149,18 +157,20 @@ class TestADeletionLeftInDoubt:
 
         assert harness.outcomes(run_id) == {other["digest"]: ("deleted", None)}
 
-    def test_ends_after_three_attempts(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_deletion_in_doubt_is_unconfirmed_after_three_attempts(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
         simulator.fault("status", method="DELETE", status=503)
 
         go_on(harness, run_id)
 
         assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
-        assert [one.attempts for one in harness.items(run_id)] == [3]
+        assert [item.attempts for item in harness.items(run_id)] == [3]
 
 
 class TestAnAnswerThatSaysNothingOfTheImage:
-    def test_no_permission_to_ask_for_the_operation(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_an_operation_that_may_not_be_read(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         harness = make_harness()
         run_id, task_calls = harness.plan_and_recheck()
@@ -173,7 +183,9 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
-    def test_an_operation_that_is_forgotten(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_an_operation_that_the_registry_no_longer_knows(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         simulator.switch(image_vanishes="at_acceptance")
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
@@ -186,7 +198,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
-    def test_a_reading_that_failed_before_somebody_else_deleted_it(
+    def test_an_image_deleted_by_others_after_a_failed_reading_is_gone(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -202,7 +214,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert (harness.run(run_id).reclaimed_bytes, simulator.requests("DELETE")) == (0, [])
 
 
-def test_a_stale_worker_says_nothing_of_what_another_is_deleting(
+def test_a_stale_worker_records_no_outcome_of_another_workers_deletion(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -221,7 +233,7 @@ def test_a_stale_worker_says_nothing_of_what_another_is_deleting(
     assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_deleted_image_that_is_pushed_again_is_new(simulator: Simulator, make_harness: MakeHarness) -> None:
     pushed = {"tags": ["pr-1"], "layers": [4000], "content": "the same"}
     image = simulator.push("shop/api", age=30 * DAY, **pushed)
     signature = simulator.sign("shop/api", image["digest"], age=30 * DAY)
@@ -238,7 +250,7 @@ def test_what_we_deleted_and_somebody_pushed_again_is_new(simulator: Simulator, 
     assert harness.outcomes(run_id)[signature["digest"]] == ("skipped", "still_needed")
 
 
-def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_a_sweep_stops_when_the_store_fails(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = make_harness(rate=SLOWLY)
@@ -252,7 +264,7 @@ def test_a_sweep_stops_when_the_store_is_ill(simulator: Simulator, make_harness:
     assert len(simulator.requests("DELETE")) == 1
 
 
-def test_nothing_is_intended_once_the_plan_is_too_old(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_records_no_intent_after_plan_max_age(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan_and_recheck()

@@ -10,7 +10,7 @@ from tests.support.simulator.client import Simulator
 DAY = timedelta(days=1)
 
 
-def test_somebody_else_deleted_it_before_us(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_an_image_that_another_client_deleted_is_gone(simulator: Simulator, make_harness: MakeHarness) -> None:
     theirs = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY, layers=[1000, "base:5000"])
     ours = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY, layers=[300, "base:5000"])
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -28,7 +28,7 @@ def test_somebody_else_deleted_it_before_us(simulator: Simulator, make_harness: 
 
 
 @pytest.mark.parametrize("position", ["not_found", "operation_error"])
-def test_it_vanishes_between_reading_and_deleting(
+def test_an_image_deleted_between_reading_and_deletion_is_gone(
     simulator: Simulator, make_harness: MakeHarness, position: str
 ) -> None:
     simulator.switch(missing_image=position)
@@ -45,7 +45,7 @@ def test_it_vanishes_between_reading_and_deleting(
 
 
 @pytest.mark.parametrize("position", ["remembered", "forgotten"])
-def test_a_deletion_whose_answer_was_lost_is_ours(
+def test_a_deletion_whose_reply_was_lost_counts_as_ours(
     simulator: Simulator, make_harness: MakeHarness, position: str
 ) -> None:
     simulator.switch(idempotency=position, image_vanishes="at_acceptance", operation_seconds_to=0.0)
@@ -62,7 +62,7 @@ def test_a_deletion_whose_answer_was_lost_is_ours(
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_not_found_and_yet_listed_is_not_believed(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_an_image_not_found_but_listed_is_unconfirmed(simulator: Simulator, make_harness: MakeHarness) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan()
@@ -74,7 +74,7 @@ def test_not_found_and_yet_listed_is_not_believed(simulator: Simulator, make_har
     assert harness.run(run_id).outcome == "partial"
 
 
-def test_an_operation_that_fails(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_an_image_whose_operation_fails_is_failed(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.switch(error_before_done=True)
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
@@ -86,7 +86,7 @@ def test_an_operation_that_fails(simulator: Simulator, make_harness: MakeHarness
 
     run = harness.run(run_id)
     assert harness.outcomes(run_id)[image["digest"]] == ("failed", "operation_failed")
-    assert "storage is ill" in next(one.message or "" for one in harness.items(run_id) if one.state == "failed")
+    assert "storage is ill" in next(item.message or "" for item in harness.items(run_id) if item.state == "failed")
     assert (run.deleted, run.failed, run.outcome) == (1, 1, "partial")
 
 
@@ -112,7 +112,7 @@ def test_an_operation_that_never_ends_is_polled_again_and_then_unconfirmed(
     assert harness.run(run_id).outcome == "partial"
 
 
-def test_tokens_that_expire_in_the_middle(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_tokens_that_expire_during_a_batch_are_renewed(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = make_harness()

@@ -29,7 +29,7 @@ def harness(on_fake: Callable[..., Harness]) -> Harness:
         pytest.param("deleting_at", 6 * HOUR, "the deadline passed", id="the deadline"),
     ],
 )
-def test_time_that_is_up_within_a_batch(
+def test_records_no_intent_after_plan_max_age_or_deadline(
     fake: FakeRegistry, harness: Harness, column: str, ago: timedelta, words: str
 ) -> None:
     digest = fake.push(PATH, "pr-1", layers=[b"old"]).digest
@@ -52,7 +52,9 @@ def test_time_that_is_up_within_a_batch(
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("by", ["digest", "tag"])
-def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, harness: Harness, depth: int, by: str) -> None:
+def test_a_hold_on_a_child_keeps_every_index_above_it(
+    fake: FakeRegistry, harness: Harness, depth: int, by: str
+) -> None:
     held = fake.push(PATH, "pr-child", layers=[b"held"]).digest
     other = fake.push(PATH, layers=[b"other"]).digest
     index = fake.push_index(PATH, "pr-1", children=[held, other]).digest
@@ -71,5 +73,5 @@ def test_a_hold_on_a_child_keeps_every_index_over_it(fake: FakeRegistry, harness
     assert fake.state() == before
     outcomes = harness.outcomes(run_id)
     assert (outcomes[index], outcomes[held]) == (("skipped", "held"), ("skipped", "held"))
-    messages = {one.decision.digest: one.message or "" for one in harness.items(run_id)}
+    messages = {item.decision.digest: item.message or "" for item in harness.items(run_id)}
     assert f"lists {held}, held by anna" in messages[index]

@@ -15,14 +15,14 @@ def alive(simulator: Simulator) -> set[str]:
     return {image["digest"] for image in simulator.images()}
 
 
-def test_exactly_the_planned_images_go(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_deletes_exactly_the_planned_images(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_some(simulator)
     harness = make_harness()
     before = alive(simulator)
 
     run = harness.sweep()
 
-    planned = {one.decision.digest for one in harness.items(run.id)}
+    planned = {item.decision.digest for item in harness.items(run.id)}
     assert (run.state, run.outcome) == ("finished", "succeeded")
     assert run.planned == run.deleted == len(harness.items(run.id)) == 38
     assert before - alive(simulator) == planned
@@ -32,7 +32,9 @@ def test_exactly_the_planned_images_go(simulator: Simulator, make_harness: MakeH
 
 
 @pytest.mark.parametrize("moment", ["GET", "DELETE"])
-def test_a_tag_moved_away_at_the_last_moment(simulator: Simulator, make_harness: MakeHarness, moment: str) -> None:
+def test_a_tag_that_moves_before_the_reading_keeps_its_image(
+    simulator: Simulator, make_harness: MakeHarness, moment: str
+) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, task_calls = harness.plan()
@@ -66,7 +68,7 @@ def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
     assert child["digest"] in alive(simulator)
 
 
-def test_indexes_go_before_their_children_and_subjects_before_their_signatures(
+def test_deletes_indexes_before_children_and_subjects_before_signatures(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
@@ -88,7 +90,7 @@ def test_the_intent_is_written_before_the_registry_is_asked(simulator: Simulator
     run = harness.sweep()
     intent, asked = harness.items(run.id)[0], simulator.requests(method="DELETE")[0]
     with harness.store.read() as connection:
-        from worker.store.tables import item  # noqa: PLC0415 -- the one test that looks at a row
+        from worker.store.tables import item  # noqa: PLC0415 -- the one test that reads a row
 
         row = connection.execute(item.select()).one()
     assert row.intent_at <= datetime.fromisoformat(asked["at"]) <= row.at

@@ -1,4 +1,4 @@
-"""A digest that this store saw go is new when it is listed again, whoever took it and whoever brought it back."""
+"""A deleted digest is a new image when it is listed again, whoever deleted it and whoever pushed it again."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -57,21 +57,21 @@ def is_young_for_fourteen_days(harness: Harness, digest: str) -> bool:
     return said[0] == "no_rule"
 
 
-def test_what_we_deleted_and_somebody_pushes_before_the_next_scan(
-    fake: FakeRegistry, harness: Harness, deleted: str
-) -> None:
+def test_an_image_pushed_again_before_the_next_scan_is_new(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
     assert build(fake) == deleted
     assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_we_deleted_and_no_scan_saw_for_a_while(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
+def test_a_deleted_image_that_reappears_after_some_scans_is_new(
+    fake: FakeRegistry, harness: Harness, deleted: str
+) -> None:
     pass_time(harness, DAY)
     harness.sweep()
     assert build(fake) == deleted
     assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_was_restored(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
+def test_a_restored_image_is_new(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
     registry = harness.settings.registries["production"]
     with open_registry(registry) as opened:
         (back,) = restore(harness.store, resolve_request(harness.store, harness.settings, f"{PATH}@{deleted}"), opened)
@@ -79,7 +79,7 @@ def test_what_was_restored(fake: FakeRegistry, harness: Harness, deleted: str) -
     assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, harness: Harness) -> None:
+def test_an_image_found_gone_that_reappears_is_new(fake: FakeRegistry, harness: Harness) -> None:
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan_and_recheck()
     fake.remove(PATH, digest)
@@ -89,7 +89,7 @@ def test_what_was_gone_when_its_turn_came(fake: FakeRegistry, harness: Harness) 
     assert is_young_for_fourteen_days(harness, digest)
 
 
-def test_what_may_have_been_deleted(fake: FakeRegistry, harness: Harness) -> None:
+def test_an_image_with_an_unconfirmed_deletion_is_new(fake: FakeRegistry, harness: Harness) -> None:
     """Nobody knows whether that is the image of before."""
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan_and_recheck()
@@ -104,7 +104,7 @@ def test_what_may_have_been_deleted(fake: FakeRegistry, harness: Harness) -> Non
     assert is_young_for_fourteen_days(harness, digest)
 
 
-def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry, harness: Harness) -> None:
+def test_an_unlistable_repository_changes_no_first_sight(fake: FakeRegistry, harness: Harness) -> None:
     digest = build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
     harness.sweep()
@@ -116,7 +116,9 @@ def test_a_repository_that_cannot_be_listed_tells_of_nothing(fake: FakeRegistry,
     assert harness.outcomes(last.id) == {digest: ("deleted", None)}
 
 
-def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, harness: Harness, deleted: str) -> None:
+def test_a_deletion_is_remembered_across_a_scan_that_cannot_list(
+    fake: FakeRegistry, harness: Harness, deleted: str
+) -> None:
     build(fake)
     fake.push("shop/web", "keep", layers=[b"web"])
     pass_time(harness, DAY)
@@ -126,7 +128,7 @@ def test_an_unreadable_night_in_between_forgets_no_deletion(fake: FakeRegistry, 
     assert is_young_for_fourteen_days(harness, deleted)
 
 
-def test_a_deletion_after_another_runs_scan(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_deletion_after_the_scan_of_another_run_is_remembered(fake: FakeRegistry, harness: Harness) -> None:
     """A plan that waited for its approval while another was made."""
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan()
@@ -150,11 +152,11 @@ def vendors(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Harn
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
-def test_where_push_times_are_told_it_has_to_settle_again(
+def test_a_reappearing_image_settles_again_where_push_times_are_reported(
     simulator: Simulator, vendors: Callable[..., Harness]
 ) -> None:
     simulator.push(PATH, tags=["pr-1"], content="a", age=30 * DAY)

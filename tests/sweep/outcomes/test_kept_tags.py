@@ -37,14 +37,16 @@ class TestTagsThatServeADeletedDigest:
         fake.push(PATH, "v1", layers=[b"kept"])
         return fake.push_index(PATH, "pr-1", children=[child.digest]), child
 
-    def test_our_own_deletion(self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]) -> None:
+    def test_a_digest_that_this_run_deleted_with_its_tags_left(
+        self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
+    ) -> None:
         index, child = pushed
         run = harness.sweep()
         assert ended_by_kept_tags(run)
         assert harness.outcomes(run.id)[index.digest] == ("failed", "operation_failed")
         assert child.digest in fake.state()[PATH]
 
-    def test_a_deletion_before_this_run(
+    def test_a_digest_deleted_before_this_run_with_its_tags_left(
         self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """The digest is 404, its tag is listed and serves it."""
@@ -55,9 +57,9 @@ class TestTagsThatServeADeletedDigest:
         assert ended_by_kept_tags(second)
         assert harness.outcomes(second.id)[index.digest] == ("failed", "operation_failed")
         assert child.digest in fake.state()[PATH]
-        assert "DELETE" not in {one.method for one in fake.requests[asked:]}
+        assert "DELETE" not in {request.method for request in fake.requests[asked:]}
 
-    def test_a_deletion_after_the_reading(
+    def test_a_digest_deleted_after_its_reading_with_its_tags_left(
         self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """Somebody else is faster: our own request finds nothing."""
@@ -67,7 +69,7 @@ class TestTagsThatServeADeletedDigest:
         assert ended_by_kept_tags(run)
         assert child.digest in fake.state()[PATH]
 
-    def test_a_tag_that_names_another_image_by_now(
+    def test_a_tag_that_names_another_image_now(
         self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
         """It was pushed while the image was deleted, and keeps nothing of it."""
@@ -88,7 +90,7 @@ class TestChildrenThatGoWithTheirIndex:
             fake.push_index(PATH, f"pr-{number}", children=[own, kept] if shared else [own])
         return kept
 
-    def test_a_kept_one_stops_the_run(self, fake: FakeRegistry, harness: Harness) -> None:
+    def test_a_kept_child_deleted_with_its_index_stops_the_run(self, fake: FakeRegistry, harness: Harness) -> None:
         kept = self.pushed(fake)
         fake.switches.cascades = True
         run = harness.sweep()
@@ -97,13 +99,15 @@ class TestChildrenThatGoWithTheirIndex:
         assert f"the registry deleted {kept} of the same repository, which the plan keeps" in run.message
         assert len(fake.deleted) == 1
 
-    def test_one_that_goes_anyway_does_not(self, fake: FakeRegistry, harness: Harness) -> None:
+    def test_a_planned_child_deleted_with_its_index_does_not_stop_the_run(
+        self, fake: FakeRegistry, harness: Harness
+    ) -> None:
         self.pushed(fake, shared=False)
         fake.switches.cascades = True
         run = harness.sweep()
         assert (run.outcome, run.deleted, run.gone) == ("succeeded", 2, 2)
 
-    def test_kept_ones_that_stay_are_asked_for_once(self, fake: FakeRegistry, harness: Harness) -> None:
+    def test_kept_children_that_stay_are_read_once(self, fake: FakeRegistry, harness: Harness) -> None:
         kept = self.pushed(fake)
         run = harness.sweep()
         assert (run.outcome, run.deleted) == ("succeeded", 4)

@@ -1,4 +1,4 @@
-"""Runs where only tags are listed and no push time is told: first sight, tags that move on, what is really gone."""
+"""Runs where only tags are listed and no push time is reported: first sight, moved tags, deleted images."""
 
 import re
 from collections.abc import Callable
@@ -32,10 +32,10 @@ def harness(on_fake: Callable[..., Harness]) -> Harness:
 
 def created(harness: Harness, run_id: str) -> dict[str, datetime | None]:
     with harness.store.read() as connection:
-        return {one.digest: one.created_at for one in plans.decisions_of(connection, run_id, PATH)}
+        return {decision.digest: decision.created_at for decision in plans.decisions_of(connection, run_id, PATH)}
 
 
-def test_a_push_time_is_the_first_sight(fake: FakeRegistry, harness: Harness) -> None:
+def test_the_push_time_is_the_first_sight(fake: FakeRegistry, harness: Harness) -> None:
     first = fake.push(PATH, "old-1", layers=[1], created="1999-01-01T00:00:00Z")
     run = harness.sweep()
     assert run.outcome == "succeeded"
@@ -95,7 +95,7 @@ def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, r
 
 @pytest.mark.parametrize("per", ["repository", "registry"])
 @pytest.mark.parametrize("trusts", [False, True])
-def test_what_was_missing_and_is_there_again_begins_anew(
+def test_an_image_that_reappears_gets_a_new_first_sight(
     fake: FakeRegistry, tmp_path: Path, per: str, trusts: bool
 ) -> None:
     """It is new to every age, and pushes nothing out of a count: perhaps it was there all the time."""
@@ -144,7 +144,7 @@ def tags_of(fake: FakeRegistry) -> set[str]:
     return {tag for digests in fake.state().values() for tags in digests.values() for tag in tags}
 
 
-def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, harness: Harness) -> None:
+def test_an_image_that_lost_its_tag_has_not_vanished(fake: FakeRegistry, harness: Harness) -> None:
     fake.fill(PATH, 4)
     harness.sweep()
     for number in range(3):
@@ -157,7 +157,7 @@ def test_what_lost_its_tag_has_not_vanished(fake: FakeRegistry, harness: Harness
     assert gone.foreign_deletions > 0
 
 
-def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_kept_tag_that_moves_stops_no_deletion(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
     harness.sweep()
@@ -170,7 +170,7 @@ def test_a_kept_tag_that_moves_on_stops_nothing(fake: FakeRegistry, harness: Har
     assert fake.deleted == [(PATH, old.digest)]
 
 
-def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_lost_kept_image_skips_its_repository(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     kept = fake.push(PATH, "latest", layers=[2])
     harness.sweep()
@@ -182,14 +182,14 @@ def test_a_kept_image_that_is_gone_stops_the_repository(fake: FakeRegistry, harn
     assert fake.deleted == []
 
 
-@pytest.mark.parametrize("when", ["before the look", "after the look"])
-def test_a_tag_more_is_seen(fake: FakeRegistry, harness: Harness, when: str) -> None:
+@pytest.mark.parametrize("when", ["before the recheck", "after the recheck"])
+def test_keeps_an_image_that_got_another_tag(fake: FakeRegistry, harness: Harness, when: str) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "latest", layers=[2])
     harness.sweep()
     pass_time(harness, 8 * DAY)
     run_id, task_calls = harness.plan()
-    if when == "after the look":
+    if when == "after the recheck":
         task_calls = harness.carry_out(task_calls, until="gc.recheck")
         task_calls = [*task_calls[1:], *harness.do(task_calls[0])]
     fake.move_tag(PATH, "stable", old.digest)
@@ -219,7 +219,7 @@ def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_mor
 
 
 def rechecked_at(harness: Harness) -> tuple[str, list[TaskCall]]:
-    """A run whose repository was listed again, and the bells of its batches."""
+    """A run whose repository was listed again, and the task calls of its batches."""
     harness.sweep()
     pass_time(harness, 8 * DAY)
     run_id, task_calls = harness.plan()
@@ -227,7 +227,7 @@ def rechecked_at(harness: Harness) -> tuple[str, list[TaskCall]]:
     return run_id, [*task_calls[1:], *harness.do(task_calls[0])]
 
 
-def test_an_old_tag_that_is_moved_to_a_planned_image_is_seen(fake: FakeRegistry, harness: Harness) -> None:
+def test_keeps_a_planned_image_to_which_an_old_tag_is_moved(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[2])
     run_id, task_calls = rechecked_at(harness)
@@ -249,7 +249,7 @@ def test_an_index_pushed_over_a_planned_image_keeps_it(fake: FakeRegistry, harne
     assert fake.deleted == []
 
 
-def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_collateral_tag_stops_the_run(fake: FakeRegistry, harness: Harness) -> None:
     old = fake.push(PATH, "old-1", layers=[1])
     fake.push(PATH, "prod", layers=[9])
     run_id, task_calls = rechecked_at(harness)
@@ -261,7 +261,7 @@ def test_a_tag_that_went_along_stops_the_run(fake: FakeRegistry, harness: Harnes
     assert "the registry deleted prod of the same repository, which the plan keeps" in run.message
 
 
-def test_a_signature_leads_to_what_it_signs(fake: FakeRegistry, harness: Harness) -> None:
+def test_a_signature_has_its_image_as_subject(fake: FakeRegistry, harness: Harness) -> None:
     signed = fake.push(PATH, "v1", layers=[1])
     signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
     fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
@@ -285,28 +285,30 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
         pytest.param("planned", ("a",), 0, False, id="nothing was begun"),
     ],
 )
-def test_what_a_begun_deletion_may_have_left(state: str, tags: tuple[str, ...], age: int, goes_on: bool) -> None:
+def test_goes_on_with_an_image_that_a_begun_deletion_may_have_left(
+    state: str, tags: tuple[str, ...], age: int, goes_on: bool
+) -> None:
     planned = Image(digest="sha256:1", tags=("a", "b"), created_at=NOW)
     now = Image(digest="sha256:1", tags=tags, created_at=NOW - age * DAY)
     item = Item(
         run_id="r", number=0, repository=PATH, image=planned, digest=planned.digest, owners=(), state=state,
         idempotency_key=None, attempts=1, operation_id=None, intent_at=NOW, refused=None,
     )  # fmt: skip
-    found = outcomes.after_rereading(item, now, by_parts=True)
-    assert (found is None) is goes_on
+    outcome = outcomes.after_rereading(item, now, by_parts=True)
+    assert (outcome is None) is goes_on
     if state == "intent" and not goes_on:
-        assert found == Outcome("failed", "unconfirmed", found.message if found else None)
+        assert outcome == Outcome("failed", "unconfirmed", outcome.message if outcome else None)
 
 
 @pytest.mark.parametrize(("minutes", "speaks"), [(1, True), (8, True), (9, False), (14, False)])
-def test_a_look_that_took_too_long_speaks_for_no_deletion(minutes: int, speaks: bool) -> None:
-    found = _in_time(Comparison(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
-    assert (found.reason is None) is speaks
-    assert found.listed == {"sha256:1"}
-    assert speaks or "raise the registry's rate.requests_per_second" in str(found.reason)
+def test_a_recheck_that_took_too_long_permits_no_deletion(minutes: int, speaks: bool) -> None:
+    comparison = _in_time(Comparison(listed=frozenset({"sha256:1"})), timedelta(minutes=minutes))
+    assert (comparison.reason is None) is speaks
+    assert comparison.listed == {"sha256:1"}
+    assert speaks or "raise the registry's rate.requests_per_second" in str(comparison.reason)
 
 
-def test_bytes_are_said_to_be_an_upper_bound(fake: FakeRegistry, harness: Harness) -> None:
+def test_reports_reclaimable_bytes_as_an_upper_bound(fake: FakeRegistry, harness: Harness) -> None:
     fake.push(PATH, "old-1", layers=[1000])
     harness.sweep()
     pass_time(harness, 8 * DAY)
@@ -331,7 +333,7 @@ class TestAKeptTagThatIsRefused:
 
     @pytest.mark.parametrize("task", ["gc.recheck", "gc.delete_batch"])
     @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 412, 451])
-    def test_by_any_status(
+    def test_skips_an_unlistable_repository_whatever_the_status(
         self, fake: FakeRegistry, harness: Harness, planned: tuple[str, list[TaskCall]], status: int, task: str
     ) -> None:
         run_id, task_calls = planned
@@ -342,12 +344,12 @@ class TestAKeptTagThatIsRefused:
 
         run = harness.run(run_id)
         assert (run.state, run.outcome, run.deleted, run.skipped) == ("finished", "partial", 1, 3)
-        mine = [one for one in harness.items(run_id) if one.decision.repository == PATH]
-        assert {(one.state, one.outcome_cause) for one in mine} == {("skipped", "repository_changed")}
-        assert all((one.message or "").startswith("the repository cannot be listed again: ") for one in mine)
+        mine = [item for item in harness.items(run_id) if item.decision.repository == PATH]
+        assert {(item.state, item.outcome_cause) for item in mine} == {("skipped", "repository_changed")}
+        assert all((item.message or "").startswith("the repository cannot be listed again: ") for item in mine)
 
     @pytest.mark.parametrize("status", [403, 429, 502])
-    def test_a_repository_that_lists_no_tags_for_now_is_asked_again(
+    def test_rechecks_a_temporarily_unavailable_repository_again(
         self, fake: FakeRegistry, harness: Harness, planned: tuple[str, list[TaskCall]], status: int
     ) -> None:
         run_id, task_calls = planned

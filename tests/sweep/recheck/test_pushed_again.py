@@ -25,7 +25,7 @@ def test_an_index_that_is_pushed_again_keeps_its_children(shop: Shop) -> None:
 
     assert {index, *children} <= shop.there()
     assert harness.outcomes(run_id) == {index: ("deleted", None)} | dict.fromkeys(children, STILL_NEEDED)
-    messages = {one.decision.digest: one.message for one in harness.items(run_id)}
+    messages = {item.decision.digest: item.message for item in harness.items(run_id)}
     assert all(index in (messages[child] or "") for child in children)
 
 
@@ -43,7 +43,7 @@ def test_an_image_that_is_pushed_again_keeps_its_signature(shop: Shop) -> None:
     assert {image, signature} <= shop.there()
 
 
-def test_an_owner_that_stays_away_takes_what_it_owned_along(shop: Shop) -> None:
+def test_images_of_a_deleted_owner_that_is_not_pushed_again_are_deleted(shop: Shop) -> None:
     children = [shop.push(content="a"), shop.push(content="b")]
     index = shop.push_index(*children, tag="pr-1")
     signature = shop.sign(index)
@@ -73,10 +73,8 @@ def test_an_index_that_cannot_be_read_keeps_everything(simulator: Simulator, tmp
     harness.store.dispose()
 
 
-def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
-    fake: FakeRegistry, tmp_path: Path
-) -> None:
-    """Neither its digest nor, where none is told, its push time is another."""
+def test_a_deleted_index_that_is_listed_again_counts_as_a_new_image(fake: FakeRegistry, tmp_path: Path) -> None:
+    """Its digest and, where none is reported, its push time are the same."""
     shop = Shop("oci", fake, tmp_path)
     child = shop.push(content="a")
     shop.push_index(child, tag="pr-1")
@@ -91,6 +89,6 @@ def test_the_recheck_takes_a_deleted_index_that_is_listed_again_for_a_new_one(
     harness.do(TaskCall("gc.recheck", (run_id, PATH)))
 
     assert harness.outcomes(run_id)[child] == STILL_NEEDED
-    messages = {one.decision.digest: one.message for one in harness.items(run_id)}
+    messages = {item.decision.digest: item.message for item in harness.items(run_id)}
     assert messages[child] == "an image pushed since the plan needs it"
     harness.store.dispose()

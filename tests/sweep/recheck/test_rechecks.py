@@ -28,11 +28,11 @@ def go_on(harness: Harness, run_id: str) -> None:
 
 def listings(simulator: Simulator) -> list[dict[str, Any]]:
     """Requests for pages of images."""
-    return [one for one in simulator.requests(method="GET") if one["path"].endswith("/images")]
+    return [request for request in simulator.requests(method="GET") if request["path"].endswith("/images")]
 
 
 class TestALook:
-    def test_that_is_too_old_is_done_again_before_anything_goes(
+    def test_a_recheck_that_is_too_old_is_repeated_before_a_deletion(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -43,7 +43,7 @@ class TestALook:
         assert harness.do(task_calls[0]) == (TaskCall("gc.recheck", (run_id, "shop/api")),)
         assert simulator.requests("DELETE") == []
 
-    def test_is_done_once_for_all_batches_that_ask_for_it(
+    def test_one_recheck_serves_all_batches_of_a_repository(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(205):
@@ -53,16 +53,16 @@ class TestALook:
         assert len(task_calls) == 3
         harness.write(update(repository).values(rechecked_at=None))
         before = len(listings(simulator))
-        asked = [task_call for one in task_calls for task_call in harness.do(one)]
+        asked = [following for task_call in task_calls for following in harness.do(task_call)]
 
-        rung = [task_call for one in asked for task_call in harness.do(one)]
+        published = [following for task_call in asked for following in harness.do(task_call)]
 
         assert asked == [TaskCall("gc.recheck", (run_id, "shop/api"))] * 3
         assert len(listings(simulator)) == before + 1
-        assert sorted(task_call.args[1] for task_call in rung) == [0, 1, 2]
+        assert sorted(task_call.args[1] for task_call in published) == [0, 1, 2]
 
     @pytest.mark.parametrize("fault", ["no permission", "no JSON"])
-    def test_that_fails_for_every_repository_ends_the_run(
+    def test_rechecks_that_fail_in_every_repository_end_the_run(
         self, simulator: Simulator, make_harness: MakeHarness, fault: str
     ) -> None:
         for number in range(12):
@@ -82,7 +82,9 @@ class TestALook:
         assert {state for state, _ in harness.outcomes(run_id).values()} == {"planned"}
 
 
-def test_one_look_at_a_time(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_the_lease_allows_one_recheck_of_a_repository_at_a_time(
+    simulator: Simulator, make_harness: MakeHarness
+) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, _ = harness.plan()
@@ -97,7 +99,7 @@ def test_one_look_at_a_time(simulator: Simulator, make_harness: MakeHarness) -> 
         assert connection.execute(select(item.c.state)).scalars().all() == ["planned"]
 
 
-def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(
+def test_an_objection_of_a_recheck_stops_the_worker_that_holds_the_batch(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -120,9 +122,7 @@ def test_what_a_look_finds_against_a_begun_deletion_binds_who_holds_it(
     assert len(simulator.requests("DELETE")) == before
 
 
-def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(
-    simulator: Simulator, make_harness: MakeHarness
-) -> None:
+def test_a_recheck_settles_nothing_in_a_stopped_run(simulator: Simulator, make_harness: MakeHarness) -> None:
     kept = simulator.push("shop/api", tags=["v1"], age=30 * DAY)
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
@@ -132,7 +132,7 @@ def test_a_look_settles_nothing_in_a_run_that_was_stopped_meanwhile(
     listed = len(listings(simulator))
     looking = threading.Thread(target=harness.do, args=(task_calls[0],))
     looking.start()
-    until(lambda: len(listings(simulator)) > listed, what="the look's listing")
+    until(lambda: len(listings(simulator)) > listed, what="the listing of the recheck")
     lifecycle.abort(harness.store, run_id, datetime.now(UTC))
     looking.join()
 
