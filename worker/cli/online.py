@@ -26,7 +26,7 @@ from worker.registries import open_registry
 from worker.registries.errors import LimiterUnavailableError, PermissionDeniedError, RegistryError, UnservedNameError
 from worker.registries.http.messages import Retries
 from worker.registries.interface import Registry, ReportsChallenges, ReportsDeletionSupport
-from worker.registries.oci.deletion import own_deletion
+from worker.registries.oci.deletion import vendor_deletion
 from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
 from worker.store import StoreError
@@ -254,7 +254,7 @@ def deletion(registry: RegistrySettings, now: datetime, allowed: bool | None = N
     """What is known about deletions without trying one: `allowed` by the registry, or the vendor's announcements."""
     kind, name = kind_of(registry.kind), registry.name
     refused: Status = "failed" if registry.mode == "delete" else "warning"
-    if other_way := own_deletion(registry.url, {}):
+    if other_way := vendor_deletion(registry.url, {}):
         return CheckResult(name, "delete", refused, other_way)
     if allowed is False:
         remedy = "its administrator can change that (distribution: storage.maintenance.readonly)"

@@ -54,7 +54,7 @@ def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Pa
     reasons = {one["digest"]: one["reason"] for one in run.unreadable_images}
     assert set(reasons) == {inner.digest, broken.digest, odd}
     assert "could not be read (HTTP 400: MANIFEST_INVALID" in reasons[inner.digest]
-    assert f"(a manifest that is not the one that {broken.digest} names)" in reasons[broken.digest]
+    assert f"(the manifest does not have the digest {broken.digest})" in reasons[broken.digest]
     assert f"(the manifest lists manifests, but its type is '{m.IMAGE}')" in reasons[odd]
     assert whole.digest not in reasons
 
@@ -127,7 +127,7 @@ def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
     assert (run.outcome, run.planned, run.complete) == ("partial", 0, False)
     reasons = {one["repository"]: one["reason"] for one in run.unreadable}
     assert sorted(reasons) == ["Bad//name", "Team/App"]
-    assert "a repository with an impossible name: 'Bad//name'" in reasons["Bad//name"]
+    assert "the catalog lists an invalid repository name: 'Bad//name'" in reasons["Bad//name"]
     assert "no specification allows the repository name 'Team/App'" in reasons["Team/App"]
     assert registry.deleted == []
 

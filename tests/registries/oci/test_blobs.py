@@ -73,9 +73,9 @@ def test_a_mount_that_began_an_upload_is_not_done(status: int, done: bool) -> No
 )
 def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
     begun = blobs.mount_blob(API, "a", A, "b")
-    request = blobs.end_upload(begun, Response(202, {"location": location}, b""))
+    request = blobs.cancel_upload(begun, Response(202, {"location": location}, b""))
     assert (request and (request.method, request.url)) == (url and ("DELETE", url))
-    assert blobs.end_upload(begun, Response(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
+    assert blobs.cancel_upload(begun, Response(201, {"location": "/v2/a/blobs/uploads/1"}, b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
 def test_a_blob_is_fetched_from_an_address_as_safe_only(location: str, target: str | None) -> None:
     request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
-        with pytest.raises(BadResponseError, match="to be fetched from"):
+        with pytest.raises(BadResponseError, match="the blob is redirected to an"):
             blobs.redirected(request, location)
         return
     followed = blobs.redirected(request, location)

@@ -98,7 +98,7 @@ def test_names_from_the_catalog(opened: Opener, stored: ScriptedRepository, serv
     assert list(opened(server.url, repositories=("shop/*",)).repositories()) == ["shop/a", "shop/b"]
     driver = opened(server.url)
     assert list(driver.repositories()) == ["Bad//name", "shop/a", "shop/b"]
-    with pytest.raises(BadResponseError, match="impossible name: 'Bad//name'"):
+    with pytest.raises(BadResponseError, match="invalid repository name: 'Bad//name'"):
         driver.images("Bad//name")
     assert not any("Bad" in line for line in server.lines())
 
@@ -120,7 +120,7 @@ def test_a_name_that_is_no_unicode_is_unreadable_alone(
     found = take_inventory(opened(server.url), now=datetime.now(UTC), concurrency=2)
     assert [(one.path, [image.digest for image in one.images]) for one in found.repositories()] == [("a", [digest])]
     assert [one.repository for one in found.unreadable] == [name]
-    assert "impossible name" in found.unreadable[0].reason
+    assert "invalid repository name" in found.unreadable[0].reason
 
 
 @pytest.mark.parametrize("body", [b'{"repositories": ["a", "sur\\ud800"', b'{"repositories": 7, "x": "\xff"}', b"\xff"])

@@ -151,7 +151,7 @@ def test_what_nobody_knows_may_need_anything(
     stored.put(STRANGE, *(() if listed else ("new",)), media_type="application/x")
     if listed:
         stored.put(an_index(STRANGE, types=["application/x"]), "new", media_type=INDEX)
-    with pytest.raises(BadResponseError, match=r"is of the type 'application/x': it may need anything"):
+    with pytest.raises(BadResponseError, match=r"has the unknown type 'application/x', so it may need any image"):
         opened(server.url).get("a", planned, {"pr-1": planned.digest})
 
 

@@ -64,7 +64,7 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
             PermanentlyReadOnlyError,
             "Docker Hub deletes by its own",
         ),
-        (told(405, "UNSUPPORTED", "no"), PermanentlyReadOnlyError, "a pull-through cache takes no deletions"),
+        (told(405, "UNSUPPORTED", "no"), PermanentlyReadOnlyError, "a pull-through cache accepts no deletions"),
         (told(405, allow="GET, HEAD"), PermanentlyReadOnlyError, "the registry is read-only"),
         (told(405, "DENIED", "requested access to the resource is denied"), UsedByImageListsError, "DENIED"),
         (told(405, "MANIFEST_INVALID", "manifest is referenced by an index image"), UsedByImageListsError, "index"),
@@ -99,7 +99,7 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
 )
 def test_why_a_deletion_is_refused(response: Response, kind: type[RegistryError], words: str) -> None:
     with pytest.raises(RegistryError, match=words) as failure:
-        deletion.deletion_begun(response)
+        deletion.check_deletion(response)
     assert type(failure.value) is kind
     assert failure.value.systemic is (kind in SYSTEMIC)
 
@@ -126,18 +126,18 @@ def test_names_in_a_refusal_say_nothing(
     error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})
     response = Response(403, {}, json.dumps({"errors": [error]}).encode())
     with pytest.raises(RegistryError) as failure:
-        deletion.deletion_begun(response, "https://registry.example.com", name, tags)
+        deletion.check_deletion(response, "https://registry.example.com", name, tags)
     assert type(failure.value) is kind
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_an_accepted_deletion_raises_nothing(status: int) -> None:
-    deletion.deletion_begun(Response(status, {}, b""))
+    deletion.check_deletion(Response(status, {}, b""))
 
 
 @pytest.mark.parametrize("reference", ["v1", "latest", "sha256:abc", A[:-1], f"md5:{'a' * 32}", ""])
 def test_only_digests_are_deleted(reference: str) -> None:
-    with pytest.raises(BadResponseError, match="refusing to delete by anything but a digest"):
+    with pytest.raises(BadResponseError, match="refused to delete by anything but a digest"):
         deletion.delete_manifest(API, "a", reference, 25.0, None)
 
 

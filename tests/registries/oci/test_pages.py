@@ -90,7 +90,7 @@ def test_a_list_of_exactly_n_rows_with_no_way_on_is_cut(ways: dict[str, int]) ->
     ways = {"most": EVERYTHING} | ways
     assert Server(999, **ways).read() == 999
     for rows in (1000, 1001):  # of 1,000 nobody can say whether they are all
-        with pytest.raises(BadResponseError, match=r"GET shop/api: the list is cut at 1,000 rows"):
+        with pytest.raises(BadResponseError, match=r"GET shop/api: the list is truncated at 1,000 rows"):
             Server(rows, **ways).read()
 
 
@@ -111,7 +111,7 @@ def test_an_unsorted_list_is_read_whole_where_last_leads_on_in_its_order(rows: i
 def test_an_unsorted_list_is_cut_where_last_compares_names(order: str, most: int) -> None:
     assert Server(999, most=most, order=order).read() == 999
     for rows in (1001, 2500):
-        with pytest.raises(BadResponseError, match=r"GET shop/api: the list is cut at 1,000 rows"):
+        with pytest.raises(BadResponseError, match=r"GET shop/api: the list is truncated at 1,000 rows"):
             Server(rows, most=most, order=order).read()
 
 
@@ -155,7 +155,7 @@ def test_tags_that_may_be_cut_leave_the_repository_unreadable(
 ) -> None:
     registry.switches.last = last
     registry.switches.tags_most = 1000
-    with pytest.raises(BadResponseError, match="GET shop/api: the list is cut at 1,000 rows"):
+    with pytest.raises(BadResponseError, match="GET shop/api: the list is truncated at 1,000 rows"):
         opened(registry.url).images("shop/api")
 
 
@@ -164,7 +164,7 @@ def test_a_catalog_that_may_be_cut_is_an_error(registry: FakeRegistry, opened: O
     for number in range(1000):
         registry.empty(f"more/r{number}")
     registry.switches.last = last
-    with pytest.raises(BadResponseError, match="GET /v2/_catalog: the list is cut at 1,000 rows"):
+    with pytest.raises(BadResponseError, match="GET /v2/_catalog: the list is truncated at 1,000 rows"):
         list(opened(registry.url).repositories())
 
 

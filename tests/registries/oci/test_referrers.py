@@ -106,7 +106,7 @@ def test_a_sign_in_that_is_refused_later_is_of_the_repository(
     driver = opened(server.url)
     driver.images("a")
     stored.before = lambda asked: ONCE["401 with a challenge"] if "/referrers/" in asked.path else None
-    with pytest.raises(BadResponseError, match="the referrers API, which has answered before, refuses"):
+    with pytest.raises(BadResponseError, match="the referrers API has worked before and now refuses"):
         driver.images("a")
 
 

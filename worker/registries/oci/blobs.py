@@ -1,4 +1,4 @@
-"""Blobs of the OCI protocol, and manifests that are put back: requests built, answers read. Nothing is sent here."""
+"""Blobs and restored manifests of the OCI protocol: requests and responses. Sends no request."""
 
 import hashlib
 import re
@@ -13,19 +13,19 @@ from worker.registries.http.responses import bad, succeeded
 from worker.registries.oci.protocol import accepted, address, refusal
 
 UPLOAD = re.compile(r"(?!.*(?:/\.{0,2}(?:/|$)|%2f|%2e))/.*/blobs/uploads/[^/]+", re.IGNORECASE)
-NOTHING = frozenset(f"{one}:{hashlib.new(one).hexdigest()}" for one in manifests.DIGESTS)  # digests of no bytes at all
+EMPTY_DIGESTS = frozenset(f"{name}:{hashlib.new(name).hexdigest()}" for name in manifests.DIGESTS)  # of an empty blob
 
 
 def read_blob(
     method: Literal["GET", "HEAD"], api: str, name: str, digest: str, first_bytes: int | None = None
 ) -> Request:
-    """`first_bytes`: only so many of them."""
-    some = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
+    """`first_bytes`: download only so many bytes."""
+    range_header = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
     return Request(
         method=method,
         url=f"{api}/{quote(name)}/blobs/{quote(digest, safe=':')}",
         about=f"blob {manifests.about(name, digest)}",
-        headers={"Accept-Encoding": "identity"} | some,
+        headers={"Accept-Encoding": "identity"} | range_header,
         repeatable=True,
         first_bytes=first_bytes,
     )
@@ -43,34 +43,34 @@ def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
 
 
 def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
-    # By a tag it is not repeated: somebody may have pushed another image there meanwhile.
+    # A push by tag is not repeated: another image may have been pushed to the tag meanwhile.
     more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
     return manifests.manifest_request("PUT", api, name, reference, **more)
 
 
 def blob(response: Response) -> Response | str:
-    """A blob, or a part of it, or where it is served instead. Raises RegistryError."""
+    """The response with a blob or a part of it, or the URL of a redirect. Raises RegistryError."""
     if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("location")):
         return location
     return accepted(response)
 
 
 def redirected(request: Request, location: str) -> Request:
-    """The same question asked at another address. Raises BadResponseError."""
+    """The same request to another URL. Raises BadResponseError."""
     parts, before = address(request.url, location), urlsplit(request.url)
     if parts is None:
-        bad(f"a blob that is to be fetched from {location[:200]!r}")
+        bad(f"the blob is redirected to an invalid address: {location[:200]!r}")
     if parts.scheme not in ("https", before.scheme) or not parts.hostname or "@" in parts.netloc:
-        bad(f"a blob that is to be fetched from {parts.scheme}://{parts.netloc}")
+        bad(f"the blob is redirected to an address that is not allowed: {parts.scheme}://{parts.netloc}")
     return replace(request, url=parts.geturl(), query={})
 
 
 def restore(response: Response, digest: str) -> None:
-    """Raises BlobsMissingError, and what any other refusal of a manifest means."""
+    """Raises BlobsMissingError, and the error of any other refusal."""
     if succeeded(response):
-        told = response.headers.get("docker-content-digest", digest)
-        if told != digest:
-            bad(f"a manifest that was put as {digest} and taken as {told[:150]}")
+        stored = response.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            bad(f"the manifest {digest} was pushed, but the registry stored {stored[:150]}")
         return
     error = refusal(response)
     if response.status in (400, 404) and any(
@@ -81,12 +81,12 @@ def restore(response: Response, digest: str) -> None:
             f"{error.message}: {', '.join(named)}" if named else error.message, status=response.status
         )
     if response.status == 405:
-        raise ReadOnlyError(f"{error.message}; the registry is read-only, or takes nothing by pushing", status=405)
+        raise ReadOnlyError(f"{error.message}; the registry is read-only, or accepts no pushes", status=405)
     raise error
 
 
 def mounted(response: Response) -> bool:
-    """Whether a blob was taken over; 202: an upload was begun instead, at the answer's Location."""
+    """Whether a blob was mounted; 202: the registry started an upload instead, at the URL in Location."""
     if response.status in (201, 202):
         return response.status == 201
     if response.status == 404:
@@ -94,17 +94,17 @@ def mounted(response: Response) -> bool:
     raise refusal(accepted(response))
 
 
-def end_upload(begun: Request, response: Response) -> Request | None:
-    """Ends the upload that an answer to a mount says was begun; None: there is none, or it is not of that registry."""
+def cancel_upload(mount: Request, response: Response) -> Request | None:
+    """Cancels the upload that the response to a mount started; None: no upload, or its URL is not of that registry."""
     location = response.headers.get("location", "")
-    target = address(begun.url, location)
+    target = address(mount.url, location)
     if response.status != 202 or not location or target is None:
         return None
-    here = urlsplit(begun.url)
-    # No other DELETE may come of what a server writes there.
+    here = urlsplit(mount.url)
+    # A server must not be able to direct this DELETE to anything but an upload.
     if (target.scheme, target.netloc) != (here.scheme, here.netloc) or not UPLOAD.fullmatch(target.path):
         return None
     stem, _, upload = target.path.rpartition("/")
-    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # a server behind a proxy that adds a path
+    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # behind a proxy that adds a path
         target = target._replace(path=f"{here.path}{upload}")
-    return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {begun.about}", repeatable=False)
+    return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {mount.about}", repeatable=False)

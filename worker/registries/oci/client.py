@@ -1,6 +1,6 @@
-"""Talks to one OCI registry: each call is one question, with its pages, its repeat as GET and its sign-in.
+"""The client of one OCI registry: each method reads one fact, with its pages, its fallback to GET and its sign-in.
 
-What the answers mean for images is in `listing`, what goes over the wire in `protocol`, `blobs` and `deletion`.
+`listing` turns these facts into images; `protocol`, `blobs` and `deletion` build requests and read responses.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -28,11 +28,11 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 REDIRECTS = 3
-REFERRERS_SECONDS = 10.0  # of silence, where nobody knows whether there is such an API
+REFERRERS_SECONDS = 10.0  # without a byte, as long as the API has never worked
 
 
 class Client:
-    """One registry. Safe to use from several threads."""
+    """The client of one registry. Safe to use from several threads."""
 
     def __init__(self, settings: RegistrySettings, limiter: Limiter, retries: Retries) -> None:
         self.root, self.api = settings.url, api_of(settings.url)
@@ -42,17 +42,17 @@ class Client:
         self.sign_ins = SignIns(settings, self.http)
         self._catalog_pages, self._tags_pages = PageSize(), PageSize()
         self.referrers = Referrers(self._referrers_page, settings.name, settings.key)
-        self.refused: dict[str, SignInError] = {}  # glob of credentials that were refused when they asked for the list
+        self.refused: dict[str, SignInError] = {}  # glob of credentials -> their refusal for the catalog
 
     def time(self) -> datetime:
-        """The registry's own, by whichever credentials it accepts. Raises RegistryError."""
+        """The time of the registry, with the first credentials that it accepts. Raises RegistryError."""
         refused: RegistryError | None = None
         for sign_in in self.sign_ins.all:
             try:
                 return self._time(sign_in)
             except (SignInError, PermissionDeniedError) as error:
                 refused = refused or error
-        raise refused or BadResponseError("there are no credentials")
+        raise refused or BadResponseError("no credentials are configured")
 
     def _time(self, sign_in: OciSignIn) -> datetime:
         try:
@@ -69,14 +69,14 @@ class Client:
         )
 
     def catalog(self) -> tuple[str, ...] | None:
-        """Every repository that the registry lists, to any of our users; None: it lists none. Raises RegistryError."""
+        """All repositories that any of the credentials lists; None: no catalog. Raises RegistryError."""
         self.refused.clear()
-        lists, above = [], f"{self.namespace}/"
+        lists, prefix = [], f"{self.namespace}/"
         for sign_in in self.sign_ins.all:
             listed = self._catalog_at(self.api, sign_in)
             if listed is None and self.namespace:
                 whole = self._catalog_at(self.api.removesuffix(f"/{self.namespace}"), sign_in)
-                listed = whole and tuple(name.removeprefix(above) for name in whole if name.startswith(above))
+                listed = whole and tuple(name.removeprefix(prefix) for name in whole if name.startswith(prefix))
             if listed is not None:
                 lists.append(listed)
         return tuple(dict.fromkeys(name for names in lists for name in names)) if lists else None
@@ -89,11 +89,11 @@ class Client:
         try:
             size = self._catalog_pages
             return whole_list(ask, self.http.registry, "/v2/_catalog", size, none_may_mean_refused=True)
-        except PermissionDeniedError:  # as it is for most users of a registry
+        except PermissionDeniedError:  # as for most users of a registry
             return None
         except SignInError:
             try:
-                self._time(sign_in)  # where signing in works for everything else, it is the catalog that is refused
+                self._time(sign_in)  # if this succeeds, only the catalog is refused
             except SignInError as error:
                 if not error.partial:
                     raise
@@ -101,36 +101,36 @@ class Client:
             return None
 
     def tags(self, name: str) -> tuple[str, ...] | None:
-        """Every tag of a repository, sorted; None: the registry does not know the repository.
+        """All tags of a repository, sorted; None: no such repository.
 
-        Raises BadResponseError where the list may be cut, and any other RegistryError.
+        Raises BadResponseError: the list may be truncated. Raises any other RegistryError.
         """
 
         def ask(query: Mapping[str, str]) -> Page | None:
             request = protocol.list_tags(self.api, name, query)
             return self.call(request, lambda response: protocol.tags_page(response, name), name)
 
-        found = whole_list(ask, self.http.registry, name, self._tags_pages)
-        return None if found is None else tuple(sorted(found))
+        tags = whole_list(ask, self.http.registry, name, self._tags_pages)
+        return None if tags is None else tuple(sorted(tags))
 
     def _referrers_page(self, name: str, digest: str, query: Mapping[str, str], known: bool) -> Page | None:
         request = protocol.list_referrers(self.api, name, digest, query)
-        if not known:  # there may be no such API, and the path be nobody's
+        if not known:  # the registry may not have this API
             request = replace(request, attempts=2, timeout=REFERRERS_SECONDS)
         return self.call(request, lambda response: protocol.referrers_page(response, name, digest), name)
 
     def resolve(
         self, name: str, reference: str, *, seen: bool = False, accept: str = manifests.ACCEPT
     ) -> ResolvedManifest | None:
-        """What a tag or digest names now, without its body unless need be; None: it is not there.
+        """The manifest that a tag or digest names now, by HEAD if possible; None: no such manifest.
 
-        `seen`: it was there with the types that we accept, so that a HEAD's 404 is believed. Raises RegistryError.
+        `seen`: it existed with a type that we accept, so a 404 of HEAD is final. Raises RegistryError.
         """
         request = manifests.read_manifest("HEAD", self.api, name, reference, accept)
-        found = self.call(request, lambda response: protocol.head(response, reference), name)
-        if isinstance(found, ResolvedManifest):
-            return found
-        if seen and found == 404:
+        result = self.call(request, lambda response: protocol.head(response, reference), name)
+        if isinstance(result, ResolvedManifest):
+            return result
+        if seen and result == 404:
             return None
         try:
             return self.fetch(name, reference, accept)
@@ -138,68 +138,68 @@ class Client:
             return None
 
     def tag_digests(self, name: str, tags: Iterable[str]) -> dict[str, str]:
-        """Tag -> the digest that it names now; left out: a tag that is gone. Raises RegistryError."""
-        found = self.each(lambda tag: self.resolve(name, tag, seen=True), tags)
-        return {tag: one.digest for tag, one in found.items() if one is not None}
+        """Tag -> current digest, without the tags that no longer exist. Raises RegistryError."""
+        resolved = self.each(lambda tag: self.resolve(name, tag, seen=True), tags)
+        return {tag: manifest.digest for tag, manifest in resolved.items() if manifest is not None}
 
     def resolve_listed(self, name: str, tags: Iterable[str]) -> dict[str, ResolvedManifest]:
-        """What each of these listed tags names; left out: one that a second list no longer has.
+        """The manifest of each listed tag, without the tags that a second list no longer has.
 
-        Raises BadResponseError for a tag that is listed, and whose manifest is not there: it may have been an
-        index over anything. Raises any other RegistryError.
+        Raises BadResponseError: a tag is listed, but its manifest, perhaps an index, does not exist. Raises any other
+        RegistryError.
         """
         found = self.each(lambda tag: self.resolve(name, tag), tags)
-        if lost := [tag for tag, one in found.items() if one is None]:
+        if lost := [tag for tag, manifest in found.items() if manifest is None]:
             listed = frozenset(self.tags(name) or ())
             found |= self.each(lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed])
             if broken := [tag for tag in lost if tag in listed and found[tag] is None]:
                 more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
-                what = f"the tag {broken[0]}{more} is listed, but its manifest is not there; delete or push the tag"
+                what = f"the tag {broken[0]}{more} is listed, but its manifest does not exist; delete or push the tag"
                 raise BadResponseError(
                     f"HTTP 404: {what}", self.http.registry, f"GET {manifests.about(name, broken[0])}"
                 )
-        return {tag: one for tag, one in found.items() if one is not None}
+        return {tag: manifest for tag, manifest in found.items() if manifest is not None}
 
     def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> ResolvedManifest:
-        """A manifest as it is, hashed. Raises NotFoundError and any other RegistryError."""
+        """Download a manifest and check its digest. Raises NotFoundError and any other RegistryError."""
         request = manifests.read_manifest("GET", self.api, name, reference, accept)
         return self.call(request, lambda response: protocol.fetched(response, reference), name)
 
     def manifest(self, name: str, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
-        """What a manifest says. Raises NotFoundError and any other RegistryError."""
-        found = self.fetch(name, digest, accept)
-        return manifests.parsed(found.body, found.media_type, digest)
+        """Download and parse a manifest. Raises NotFoundError and any other RegistryError."""
+        fetched = self.fetch(name, digest, accept)
+        return manifests.parsed(fetched.body, fetched.media_type, digest)
 
     def config(self, name: str, digest: str) -> bytes:
-        """An image's config, hashed. Raises RegistryError."""
+        """Download the config of an image and check its digest. Raises RegistryError."""
         body = self._blob(blobs.read_blob("GET", self.api, name, digest), name).body
         if not manifests.names(digest, body):
-            raise BrokenBodyError(f"a blob that is not the one that {digest} names", self.http.registry)
+            raise BrokenBodyError(f"the blob does not have the digest {digest}", self.http.registry)
         return body
 
     def has_blob(self, name: str, digest: str) -> bool:
-        """Whether a registry says that it has a blob, or where. Raises RegistryError."""
+        """Whether the registry reports a blob or redirects to it. Raises RegistryError."""
         request = blobs.read_blob("HEAD", self.api, name, digest)
         return self.call(request, lambda response: response.status != 404 and bool(blobs.blob(response)), name)
 
     def serves_blob(self, name: str, digest: str) -> bool:
-        """Whether a blob's first byte can be fetched; asked twice, as a connection may break. Raises RegistryError."""
+        """Whether the first byte of a blob can be downloaded, in two attempts. Raises RegistryError."""
         request = blobs.read_blob("GET", self.api, name, digest, first_bytes=1)
         try:
-            # A server may tell of a blob, and have nothing to send. Of nothing none comes.
-            return any(self._blob(request, name).body or digest in blobs.NOTHING for _ in range(2))
+            # A server may report a blob whose data is lost. An empty blob has no first byte.
+            return any(self._blob(request, name).body or digest in blobs.EMPTY_DIGESTS for _ in range(2))
         except NotFoundError:
             return False
 
     def each(self, ask: Callable[[K], T], about: Iterable[K]) -> dict[K, T]:
-        """The answers by what was asked about, side by side. Raises what the first failure raises, and asks no more."""
+        """`ask` of each key, in parallel threads. Raises the first error."""
         return each(ask, about, self._threads)
 
     def _blob(self, request: Request, name: str) -> Response:
-        """A blob, from wherever it is served: credentials stay with the registry. Raises RegistryError."""
+        """A blob, perhaps from a redirect, to which no credentials are sent. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
-            at_home = host_and_port(urlsplit(request.url)) == host_and_port(urlsplit(self.root))
-            response = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if at_home else None)
+            is_registry = host_and_port(urlsplit(request.url)) == host_and_port(urlsplit(self.root))
+            response = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if is_registry else None)
             if isinstance(response, Response):
                 return response
             request = blobs.redirected(request, response)
@@ -208,7 +208,7 @@ class Client:
     def call(
         self, request: Request, read: Callable[[Response], T], name: str, actions: str = "pull", source: str = ""
     ) -> T:
-        """What `read` makes of the answer, signed in as `SignIns.of` says. Raises RegistryError."""
+        """Send a request with the credentials for a repository. Raises RegistryError."""
         try:
             signer = self.sign_ins.of(name, actions, source)
         except RegistryError as error:

@@ -39,41 +39,41 @@ from worker.registries.oci.current_tags import CurrentTags
 from worker.registries.oci.listing import Listing
 from worker.text import one_line
 
-DELETE_SECONDS = 25.0  # of one image's 30: the server reads every tag of the repository, 10,000 in a sixth of a second
+DELETE_SECONDS = 25.0  # of the 30 s of one image: the server reads all tags of the repository
 GLOB = frozenset("*?[\\")
 
 
 def open_driver(settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache) -> Registry:
-    """A registry of this kind; nothing is sent yet."""
+    """A driver for this kind. Sends no request."""
     return Oci(settings, limiter, retries, manifests)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StartedDeletion:
-    """A deletion as it was asked for: the image's tags, and all of the repository's as they were listed before."""
+    """A deletion that was sent: the tags of the image, and all tags of the repository before it."""
 
     tags: tuple[str, ...] = ()
     before: frozenset[str] = frozenset()
 
 
 class Oci(HttpDriver):
-    """One registry, by its url. Safe to use from several threads."""
+    """The driver of one registry. Safe to use from several threads."""
 
     def __init__(
         self, settings: RegistrySettings, limiter: Limiter, retries: Retries, manifests: ManifestCache
     ) -> None:
         self._globs = settings.repositories
         self._ignored = settings.ignore_unreadable
-        self._configs = settings.push_time == "image"  # no other question needs them: no condition asks for labels yet
+        self._configs = settings.push_time == "image"  # only push times need configs: no condition has labels
         self._host = "/".join(filter(None, (urlsplit(settings.url).netloc, namespace_of(settings.url))))
         self._manifests = manifests
         self._client = Client(settings, limiter, retries)
         super().__init__(self._client.http)
-        self.read_errors: dict[str, str] = {}  # digest -> why its manifest could not be read
-        self._listed: frozenset[str] | None = None  # the catalog, where somebody has asked for it
-        self._few = int(settings.rate.requests_per_second)  # so many tags are read in a second
+        self.read_errors: dict[str, str] = {}  # digest -> why the manifest could not be read
+        self._listed: frozenset[str] | None = None  # the catalog, once it was read
+        self._few = int(settings.rate.requests_per_second)  # tags that can be resolved in a second
         self._tags_by_repository: dict[str, CurrentTags] = {}  # by repository
-        self._begun: dict[str, StartedDeletion] = {}  # by operation
+        self._started: dict[str, StartedDeletion] = {}  # by operation
         self._lock = threading.Lock()
 
     def clock(self) -> datetime:
@@ -81,11 +81,11 @@ class Oci(HttpDriver):
 
     def repositories(self) -> Iterator[str]:
         if self._globs and not any(GLOB.intersection(text) for text in self._globs):
-            yield from sorted(self._globs)  # named, each of them: nobody need be allowed to see the catalog
+            yield from sorted(self._globs)  # every repository is named, so no catalog is needed
             return
         match = Patterns(self._globs or ("**",), paths=True).match
         listed = {path for path in self._catalog(needed=True) if match(path) is not None}
-        yield from sorted(listed | self._client.refused.keys())  # what may be missing is unreadable by its globs
+        yield from sorted(listed | self._client.refused.keys())  # a refused glob is an unreadable repository
 
     def images(self, repository: str) -> tuple[Image, ...]:
         return self.relist(repository, {})
@@ -98,20 +98,20 @@ class Oci(HttpDriver):
             raise self._not_found("the registry does not know this repository", f"GET {repository}")
         listing = Listing(self._client, self._manifests, self._host, repository, configs=self._configs, known=known)
         try:
-            return listing.images(tags or ())  # without tags: pushed to by digest only, or not at all, and yet listed
+            return listing.images(tags or ())  # no tags: empty, or pushed to by digest only
         finally:
             self.read_errors |= listing.read_errors
 
     def get(self, repository: str, image: Image, known_tags: Mapping[str, str] | None = None) -> Image:
         label = f"HEAD {about(repository, image.digest)}"
         if self._client.resolve(repository, image.digest, seen=True) is None:
-            self._insist_that_no_tag_serves(repository, image.digest, image.tags)
-            raise self._not_found("HTTP 404: there is no such manifest", label)
+            self._check_no_tag_serves(repository, image.digest, image.tags)
+            raise self._not_found("HTTP 404: no such manifest", label)
         named = self._client.tag_digests(repository, image.tags)
         known = known_tags or {}
         others = self._current_tags(repository).tag_digests(frozenset({*known, *image.tags}))
         if known:
-            self._insist_that_nobody_needs(repository, image, others, known)
+            self._check_nothing_needs(repository, image, others, known)
         named |= {tag: digest for tag, digest in others.items() if tag not in image.tags}
         tags = tuple(sorted(tag for tag, digest in named.items() if digest == image.digest))
         return changed(image, tags=image.tags if set(tags) == set(image.tags) else tags)
@@ -119,38 +119,38 @@ class Oci(HttpDriver):
     def delete(
         self, repository: str, image: Image, _idempotency_key: str, *, not_after: float | None = None
     ) -> Deletion:
-        """As the interface has it: a digest that is deleted twice is deleted once."""
+        """As in the interface. The key is not needed: a second deletion of a digest has no effect."""
         operation = f"{repository}@{image.digest}"
-        self._begun[operation] = StartedDeletion(image.tags, self._current_tags(repository).last())
+        self._started[operation] = StartedDeletion(image.tags, self._current_tags(repository).last())
         try:
             root, tags = self._client.root, image.tags
             request = deletion.delete_manifest(self._client.api, repository, image.digest, DELETE_SECONDS, not_after)
             self._client.call(
                 request,
-                lambda response: deletion.deletion_begun(response, root, repository, tags),
+                lambda response: deletion.check_deletion(response, root, repository, tags),
                 repository,
                 "delete",
             )
         except RegistryError as error:
             if isinstance(error, NotFoundError):
-                self._insist_that_no_tag_serves(repository, image.digest, image.tags)
-            # Whatever it says: a server may have deleted the image and then stumbled over one of its tags.
+                self._check_no_tag_serves(repository, image.digest, image.tags)
+            # Whatever the error: a server may have deleted the image and then failed on one of its tags.
             if not error.maybe_done or not self._is_gone(repository, image.digest):
                 raise
         try:
-            found = self._standing(operation)
+            state = self._read_state(operation)
         except RegistryError:
-            return Deletion(operation, done=False)  # it was accepted; what became of it is asked later
-        return dataclasses.replace(found, operation_id="") if found.done else found  # at once: there is nothing to ask
+            return Deletion(operation, done=False)  # accepted; `follow` reads its state
+        return dataclasses.replace(state, operation_id="") if state.done else state  # done at once: nothing to follow
 
     def follow(self, deletion: Deletion, deadline: float) -> Deletion:
-        if deletion.target is not None and not deletion.done:  # another process may have begun it
+        if deletion.target is not None and not deletion.done:  # another process may have sent it
             repository, image = deletion.target
             deletion = dataclasses.replace(deletion, operation_id=f"{repository}@{image.digest}")
-            self._begun.setdefault(deletion.operation_id, StartedDeletion(image.tags))
+            self._started.setdefault(deletion.operation_id, StartedDeletion(image.tags))
         for _ in () if deletion.done else polls(deadline):
             try:
-                deletion = self._standing(deletion.operation_id)
+                deletion = self._read_state(deletion.operation_id)
             except RegistryError as error:
                 if isinstance(error, UnavailableError) and time.monotonic() >= deadline:
                     return deletion
@@ -160,14 +160,12 @@ class Oci(HttpDriver):
                 break
         return deletion
 
-    # What has no tag is asked for by its digest.
-
     def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        found = self._client.each(lambda digest: self._client.resolve(repository, digest, seen=True), digests)
-        return frozenset(digest for digest, one in found.items() if one is not None)
+        resolved = self._client.each(lambda digest: self._client.resolve(repository, digest, seen=True), digests)
+        return frozenset(digest for digest, manifest in resolved.items() if manifest is not None)
 
     def was_challenged(self) -> bool:
-        return any(sign_in.asked for sign_in in self._client.sign_ins.all)
+        return any(sign_in.challenged for sign_in in self._client.sign_ins.all)
 
     def share_credentials(self, first: str, second: str) -> bool:
         return self._client.sign_ins.sign_in_for(first) is self._client.sign_ins.sign_in_for(second)
@@ -176,15 +174,15 @@ class Oci(HttpDriver):
         request = manifests.manifest_request("OPTIONS", self._client.api, repository, digest)
         return self._client.call(request, deletion.allows_deletion, repository)
 
-    # Undo.
+    # Restoring.
 
     def save(self, repository: str, digest: str) -> SavedManifest:
-        found = self._client.fetch(repository, digest)
-        return SavedManifest(digest, found.media_type, found.body)
+        fetched = self._client.fetch(repository, digest)
+        return SavedManifest(digest, fetched.media_type, fetched.body)
 
     def resolve_tag(self, repository: str, tag: str) -> str | None:
-        found = self._client.resolve(repository, tag)
-        return None if found is None else found.digest
+        manifest = self._client.resolve(repository, tag)
+        return None if manifest is None else manifest.digest
 
     def push_manifest(self, repository: str, manifest: SavedManifest, tag: str = "") -> None:
         reference = tag or manifest.digest
@@ -192,48 +190,48 @@ class Oci(HttpDriver):
         self._client.call(request, lambda response: blobs.restore(response, manifest.digest), repository, "pull,push")
 
     def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
-        found = self._client.each(lambda digest: self._client.serves_blob(repository, digest), digests)
-        return tuple(digest for digest, has in found.items() if not has)
+        served = self._client.each(lambda digest: self._client.serves_blob(repository, digest), digests)
+        return tuple(digest for digest, is_served in served.items() if not is_served)
 
     def mount(self, repository: str, blob: str, source: str) -> bool:
         full = "/".join(filter(None, (self._client.namespace, source)))
         request = blobs.mount_blob(self._client.api, repository, blob, full)
 
         def read(response: Response) -> tuple[bool, Request | None]:
-            return blobs.mounted(response), blobs.end_upload(request, response)
+            return blobs.mounted(response), blobs.cancel_upload(request, response)
 
-        taken, ending = self._client.call(request, read, repository, "pull,push", source)
-        if ending is not None:
-            with suppress(RegistryError):  # else the registry gives the upload up in its own time
-                self._client.call(ending, protocol.accepted, repository, "delete")
-        return taken
+        mounted, cancellation = self._client.call(request, read, repository, "pull,push", source)
+        if cancellation is not None:
+            with suppress(RegistryError):  # otherwise the upload expires
+                self._client.call(cancellation, protocol.accepted, repository, "delete")
+        return mounted
 
     def _tags_of(self, repository: str) -> tuple[str, ...] | None:
-        """As the client has it. Raises UnservedNameError where the name is the reason, or any RegistryError."""
+        """As Client.tags. Raises UnservedNameError: the name is the reason. Raises any other RegistryError."""
         name = one_line(repository, 100)
         if not protocol.is_name(repository):
-            what = f"a repository with an impossible name: {name!r}"
-            raise UnservedNameError(what, self._client.http.registry, "GET /v2/_catalog")
+            message = f"the catalog lists an invalid repository name: {name!r}"
+            raise UnservedNameError(message, self._client.http.registry, "GET /v2/_catalog")
         try:
             return self._client.tags(repository)
         except RegistryError as error:
             allowed = protocol.STANDARD_NAME.fullmatch(repository) is not None
             if error.systemic or isinstance(error, RateLimitedError) or allowed:
                 raise
-            what = (
-                f"no specification allows the repository name {name!r}, and its tags cannot be listed: {error.message}"
-            )
-            raise UnservedNameError(what, error.registry, error.request, error.status, error.request_id) from error
+            message = f"no specification allows the repository name {name!r}, and its tags cannot be listed: "
+            message += error.message
+            raise UnservedNameError(message, error.registry, error.request, error.status, error.request_id) from error
 
     def _catalog(self, *, needed: bool = False) -> frozenset[str]:
-        """Every repository that the registry lists; none where it has no such list. Raises RegistryError."""
+        """All repositories that the registry lists; empty if it has no catalog. Raises RegistryError."""
         with self._lock:
             if self._listed is None:
                 listed = self._client.catalog()
                 if listed is None and needed:
                     remedy = "name each of them under repositories, without * and ?"
                     raise self._not_found(
-                        f"the registry does not list its repositories, or not for us; {remedy}", "GET /v2/_catalog"
+                        f"the registry does not list its repositories, or not to us; {remedy}",
+                        "GET /v2/_catalog",
                     )
                 if listed is None:
                     return frozenset()
@@ -246,10 +244,10 @@ class Oci(HttpDriver):
                 self._tags_by_repository[repository] = CurrentTags(self._client, self._manifests, repository, self._few)
             return self._tags_by_repository[repository]
 
-    def _insist_that_nobody_needs(
+    def _check_nothing_needs(
         self, repository: str, image: Image, others: Mapping[str, str], known: Mapping[str, str]
     ) -> None:
-        """Leave alone what an image that was pushed since the plan needs: nobody protects it. Raises RegistryError."""
+        """Raises UsedByImageListsError: an image that was pushed since the plan needs it. Raises any RegistryError."""
         around = self._current_tags(repository)
         for tag, digest in others.items():
             if digest in (image.digest, known.get(tag), *self._ignored) or tag in image.tags:
@@ -257,52 +255,54 @@ class Oci(HttpDriver):
             if image.digest in around.below(digest) or around.refers(tag, digest, image.digest):
                 raise UsedByImageListsError(f"{tag}, which was pushed since the plan, needs it")
 
-    def _insist_that_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
-        """Raises TagsStillServedError where a tag serves a digest that is not there, and any other RegistryError."""
-        if error := self._kept_tags(repository, digest, self._client.tag_digests(repository, tags)):
+    def _check_no_tag_serves(self, repository: str, digest: str, tags: Iterable[str]) -> None:
+        """Raises TagsStillServedError: a tag serves a digest that does not exist. Raises any other RegistryError."""
+        if error := self._tags_still_served(repository, digest, self._client.tag_digests(repository, tags)):
             raise error
 
-    def _kept_tags(self, repository: str, digest: str, named: Mapping[str, str]) -> TagsStillServedError | None:
-        """The error of a digest that was not there, and that these tags name; None: they do not, or it is there now."""
+    def _tags_still_served(self, repository: str, digest: str, named: Mapping[str, str]) -> TagsStillServedError | None:
+        """The error of a missing digest that these tags name; None: no tag names it, or it exists now."""
         serving = sorted(tag for tag, other in named.items() if other == digest)
         if not serving or self._client.resolve(repository, digest, seen=True) is not None:
             return None
         return TagsStillServedError(
-            f"HTTP 404, and yet {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
-            " of deleted images, so that none can be deleted there by its digest; set mode: dry-run",
+            f"HTTP 404, but {one_line(', '.join(serving), 200)} still serves it: this registry keeps the tags"
+            " of deleted images, so no image can be deleted by its digest; set mode: dry-run",
             self._client.http.registry,
             f"HEAD {about(repository, digest)}",
         )
 
-    def _collateral_tags(self, repository: str, begun: StartedDeletion) -> tuple[str, ...]:
-        """The tags of others that are there no more: one was moved to the image while it was deleted."""
-        if not (expected := begun.before - frozenset(begun.tags)):
+    def _collateral_tags(self, repository: str, started: StartedDeletion) -> tuple[str, ...]:
+        """The tags of other images that no longer exist: they were moved to the image during its deletion."""
+        if not (expected := started.before - frozenset(started.tags)):
             return ()
         try:
-            there = self._current_tags(repository).since(time.monotonic())
+            remaining = self._current_tags(repository).since(time.monotonic())
         except RegistryError:
-            return ()  # the next look at the repository compares them all
-        return tuple(sorted(expected - there))
+            return ()  # the next recheck compares all tags
+        return tuple(sorted(expected - remaining))
 
     def _is_gone(self, repository: str, digest: str) -> bool:
         try:
             return self._client.resolve(repository, digest, seen=True) is None
         except RegistryError:
-            return False  # nobody knows
+            return False  # unknown
 
-    def _standing(self, operation: str) -> Deletion:
-        """Whether a deletion is done, by what its digest and its former tags name now. Raises RegistryError."""
-        repository, at, digest = operation.partition("@")
-        if not at:
+    def _read_state(self, operation: str) -> Deletion:
+        """The state of a deletion, by its digest and its former tags. Raises RegistryError."""
+        repository, separator, digest = operation.partition("@")
+        if not separator:
             raise OperationUnknownError(f"no deletion has the id {operation!r}", self._client.http.registry)
         if self._client.resolve(repository, digest, seen=True) is not None:
             return Deletion(operation, done=False)
-        begun = self._begun.get(operation, StartedDeletion())
-        named = self._client.tag_digests(repository, begun.tags)
+        started = self._started.get(operation, StartedDeletion())
+        named = self._client.tag_digests(repository, started.tags)
         raced = tuple(sorted(tag for tag, other in named.items() if other != digest))
         if digest in named.values():
-            return Deletion(operation, done=False, raced=raced, failing=self._kept_tags(repository, digest, named))
-        return Deletion(operation, done=True, raced=raced, collateral_tags=self._collateral_tags(repository, begun))
+            return Deletion(
+                operation, done=False, raced=raced, failing=self._tags_still_served(repository, digest, named)
+            )
+        return Deletion(operation, done=True, raced=raced, collateral_tags=self._collateral_tags(repository, started))
 
     def _not_found(self, message: str, request: str) -> NotFoundError:
         return NotFoundError(message, self._client.http.registry, request)

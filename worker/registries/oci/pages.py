@@ -1,7 +1,7 @@
-"""Reads a paged list to its end, and says whether what came is the whole of it.
+"""Reads a paged list to its end, and detects a truncated list.
 
-The header Link leads to the next page (distribution-spec 1.1). Servers of the specification 1.0 cut a list at `n` rows
-without one, so a list of tags or repositories is whole only where asking on from its last row brings nothing new.
+The header Link leads to the next page (distribution-spec 1.1). Servers of specification 1.0 truncate a list at `n` rows
+without a Link, so a list of tags or repositories is complete only if a page after its last row has no new rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +13,16 @@ from worker.registries.http.loops import Progress
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Page
 
-REFUSED = (400, 404, 405, 416, 422, 501)  # `n` is too large for the server, or it does not know `last`
-REFUSED_NUMBER = (*REFUSED, 500)  # some servers stumble over a number that they do not take
+REFUSED = (400, 404, 405, 416, 422, 501)  # the server refuses a large `n`, or does not know `last`
+REFUSED_NUMBER = (*REFUSED, 500)  # some servers fail on an `n` that they do not accept
 
 Query = Mapping[str, str]
-Ask = Callable[[Query], Page | None]  # None: there is no such list
+Ask = Callable[[Query], Page | None]  # None: no such list
 
 
 @dataclass(slots=True)
 class PageSize:
-    """How many rows of a list are asked for; None: the server refuses a number, and chooses its own."""
+    """The `n` of a list; None: the server refuses `n`, and chooses its own."""
 
     rows: int | None = protocol.PAGE_SIZE
 
@@ -32,7 +32,7 @@ class PageSize:
 
 
 def linked_list(ask: Ask, registry: str, about: str) -> tuple[str, ...] | None:
-    """Every row once, of a list in which only a Link leads from page to page; None: there is no such list."""
+    """Every row once, of a list whose pages are connected by Link only; None: no such list."""
     listing = _Listing(ask, registry, about)
     return None if listing.read({}) is None else tuple(listing.rows)
 
@@ -40,14 +40,14 @@ def linked_list(ask: Ask, registry: str, about: str) -> tuple[str, ...] | None:
 def whole_list(
     ask: Ask, registry: str, about: str, size: PageSize, *, none_may_mean_refused: bool = False
 ) -> tuple[str, ...] | None:
-    """Every row once; None: there is no such list. A server's refusal of `n` is noted in `size`.
+    """Every row once; None: no such list. If the server refuses `n`, `size` is updated.
 
-    `none_may_mean_refused`: `ask` says None as well where only the number may be the reason.
+    `none_may_mean_refused`: None from `ask` may also mean that the server refuses `n`.
 
-    A page without a Link is continued from its last row. An empty page, or nothing new, ends the list. But a server
-    that ignores `last` sends the first page again, and one that compares it with names that are in another order
-    leaves some out: if such a page has as many rows as were asked for, or is not the last, the list may be cut.
-    Raises BadResponseError: it is cut, or never ends. Raises any other RegistryError.
+    After a page without a Link the list continues from its last row; an empty page, or one without new rows, ends it.
+    But a server that ignores `last` repeats the first page, and a server that sorts in another order omits rows: if
+    such a page has `n` rows, or is not the last, the list may be truncated.
+    Raises BadResponseError: the list is truncated or does not end. Raises any other RegistryError.
     """
     listing = _Listing(ask, registry, about)
     page = _first_pages(listing, size, none_may_mean_refused)
@@ -58,8 +58,8 @@ def whole_list(
         more = further is not None and listing.new
         unordered = (more or len(page.rows) == size.rows) and not _follows_its_order(listing, page, size)
         repeated = not more and len((further or page).rows) == (size.rows or len(page.rows))
-        if (more and unordered) or ((repeated or unordered) and _is_cut(listing, page, size)):
-            message = f"the list is cut at {len(page.rows):,} rows, and nothing leads to the others"
+        if (more and unordered) or ((repeated or unordered) and _is_truncated(listing, page, size)):
+            message = f"the list is truncated at {len(page.rows):,} rows, without a link to the next page"
             raise BadResponseError(message, registry, f"GET {about}")
         if further is None or not more:
             break
@@ -68,7 +68,7 @@ def whole_list(
 
 
 def _first_pages(listing: "_Listing", size: PageSize, none_may_mean_refused: bool) -> Page | None:
-    """The last of the pages that come without asking on; None: there is no such list."""
+    """The last of the pages that Links connect; None: no such list."""
     if size.rows is None:
         return listing.read({})
     try:
@@ -79,14 +79,14 @@ def _first_pages(listing: "_Listing", size: PageSize, none_may_mean_refused: boo
     else:
         if page is not None or not none_may_mean_refused:
             return page
-    page = listing.read({})  # raises what is wrong with more than the number
+    page = listing.read({})  # raises every error that `n` has not caused
     if page is not None:
         size.rows = None
     return page
 
 
 def _follows_its_order(listing: "_Listing", page: Page, size: PageSize) -> bool:
-    """Whether `last` leads on in the order of the list, asked for where the rows of a page are not sorted."""
+    """Whether `last` follows the order of the list. Sends a request only if the rows of a page are not sorted."""
     turn = next(((row, following) for row, following in pairwise(page.rows) if row > following), None)
     if turn is None or listing.linked:
         return True
@@ -94,35 +94,35 @@ def _follows_its_order(listing: "_Listing", page: Page, size: PageSize) -> bool:
     return further is None or turn[1] in further.rows
 
 
-def _is_cut(listing: "_Listing", page: Page, size: PageSize) -> bool:
-    """Whether a page to which asking on adds nothing is a part of the list: its size follows what is asked for.
+def _is_truncated(listing: "_Listing", page: Page, size: PageSize) -> bool:
+    """Whether a page with no new rows after it is only a part of the list: its size changes with `n`.
 
-    A server may take `n`, but no more than it was asked for: to one row more it sends as many, to one less it follows.
+    A server may limit `n`: for one row more it sends the same number of rows, for one row less it sends fewer.
     """
     rows = len(page.rows)
     refused = REFUSED if size.rows else REFUSED_NUMBER
     for wanted in () if listing.linked else (rows + 1, rows - 1):
         other = listing.read({"n": str(wanted)}, refusable=refused) if wanted else None
-        if other is None:  # more than the server allows, or it takes no number at all
+        if other is None:  # too large for the server, or it accepts no `n`
             continue
         if listing.linked or len(other.rows) == wanted:
             return not listing.linked
-        if size.rows is None:  # a page of the server's own size: that it sends less where less is asked says nothing
+        if size.rows is None:  # a page of the server's own size: fewer rows on request prove nothing
             return False
     return False
 
 
 class _Listing:
-    """A list as far as it was read."""
+    """The part of a list that was read so far."""
 
     def __init__(self, ask: Ask, registry: str, about: str) -> None:
         self._ask, self._progress = ask, Progress(registry, about)
         self.rows: dict[str, None] = {}
-        self.new = False  # whether the last reading brought rows that were not known
+        self.new = False  # whether the last `read` found new rows
         self.linked = False  # whether the server has sent a Link
 
     def read(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
-        """The last page of those that Links lead to from this query; None: no such list, or a status of `refusable`."""
+        """Read the pages that Links connect. Returns the last; None: no list, or a `refusable` status."""
         self._progress.begin(repr(query))
         try:
             page = self._ask(query)
@@ -137,11 +137,11 @@ class _Listing:
             self.new = len(self.rows) > before
             following = page.following
             self.linked |= following is not None
-            if following is None or (refusable and not self.new):  # known pages lead to known ones
+            if following is None or (refusable and not self.new):  # the rest was read before
                 break
             self._progress.turn(repr(following), new=len(self.rows) > known)
             page = self._ask(following)
             if page is None:
-                what = f"the next page, {str(following)[:100]}, is not there"
-                raise BadResponseError(what, self._progress.registry, f"GET {self._progress.about}")
+                message = f"the next page, {str(following)[:100]}, does not exist"
+                raise BadResponseError(message, self._progress.registry, f"GET {self._progress.about}")
         return page

@@ -1,7 +1,7 @@
-"""A user's name and password from docker's file, from a docker-credential helper, or from a command.
+"""User names and passwords from Docker's configuration file, from a credential helper, or from a command.
 
-Programs run without a shell, for a bounded time; what they print is never shown. Sources: docker's
-docker-credential-helpers (protocol), its configuration file's reference, containers-auth.json(5).
+Programs run without a shell and with a time limit; their output is never shown. Sources: the protocol of
+docker-credential-helpers, the reference of Docker's configuration file, containers-auth.json(5).
 """
 
 import base64
@@ -29,22 +29,22 @@ from worker.registries.errors import SignInError
 from worker.registries.http.tokens import Basic, Token, Tokens, base64_of, expiring_token, read_credentials
 from worker.text import one_line
 
-SECONDS = 30.0  # for a program to answer in
+SECONDS = 30.0  # time limit of a program
 MAX_BYTES = 64 * 1024
-FRESH = 600.0  # seconds for which an answer without an expiry is used before it is asked for again
-IDENTITY = "<token>"  # docker's user name for an identity token, which is exchanged for the registry's own tokens
-HUB = "https://index.docker.io/v1/"  # docker's name for Docker Hub
+FRESH = 600.0  # seconds until credentials without an expiry are requested again
+IDENTITY = "<token>"  # Docker's user name for an identity token, which is exchanged for tokens
+HUB = "https://index.docker.io/v1/"  # Docker's own name of Docker Hub
 HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
-NO_GLOB = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)  # a segment of a glob that stands for itself
+NO_GLOB = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)  # a segment of a glob without wildcards
 NOT_FOUND = b"credentials not found in native keychain"
 FORM = '{"Username": …, "Secret": …} or {"username": …, "password": …, "expires_at": "2026-11-20T03:00:00Z"}'
 
 
 class User(Basic):
-    """A name and a password that are fetched when they are needed. Signs with both."""
+    """A user name and a password, fetched on demand."""
 
     def identity_token(self, refused: str | None = None) -> str | None:
-        """The identity token, another than the `refused` one; None: it is a name and a password. Raises SignInError."""
+        """An identity token other than the `refused` one; None: a name and a password. Raises SignInError."""
         if self.name:
             return None
         if refused is not None:
@@ -53,9 +53,9 @@ class User(Basic):
         return secret if name == IDENTITY else None
 
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, should a server repeat it."""
+        """The texts that must not be shown if a server quotes them."""
         secret = self.tokens.last
-        if self.name:  # known without asking anybody, before it was ever sent
+        if self.name:  # from a file, so it is known before it is sent
             with suppress(SignInError):
                 secret = self.tokens.current()
         if not secret:
@@ -64,36 +64,36 @@ class User(Basic):
 
 
 def user_of(credentials: Credentials, url: str) -> User | None:
-    """Who signs in with these; None: nobody. A password's file is read anew each time, so that it may be rotated."""
+    """The user of these credentials; None: anonymous. The password is read for each request, so it can be rotated."""
     name, secret = credentials.username, credentials.password
     if not name or not secret:
         return fetched_user(credentials, url)
 
     def fetch() -> Token:
         password = read_credentials(secret)
-        _pair(name, password, f"the user name or the password in {secret.where}")
+        _credentials(name, password, f"the user name or the password in {secret.where}")
         return Token(password, refresh_at=0.0, expires_at=0.0)
 
-    remedy = f"see whether `docker login {server_of(url)}` accepts them"
+    remedy = f"check them with `docker login {server_of(url)}`"
     return User(Tokens(fetch, remedy, f"the user name {name!r} or the password in {secret.where} was"), name)
 
 
 @lru_cache(maxsize=64)
 def fetched_user(credentials: Credentials, url: str) -> User | None:
-    """Who signs in where the configuration names a program or docker's file; None: it names neither.
+    """The user of a program or of Docker's configuration file; None: neither is configured.
 
-    One for all clients of the process: a run opens many, and a program is not to be asked for each.
+    All clients of the process share it: a run opens many clients, and each would start the program.
     """
     server = server_of(url)
     if credentials.helper is not None:
         helper = credentials.helper
-        tokens = Tokens(lambda: _asked(helper, server), f"docker-credential-{helper} gives no other", WHAT)
+        tokens = Tokens(lambda: _ask_helper(helper, server), f"docker-credential-{helper} has no others", WHAT)
     elif credentials.docker_config is not None:
         path, below = credentials.docker_config, _common_path(credentials, url)
         remedy = f"run `docker login {server}` again for {path}"
         tokens = Tokens(lambda: in_docker_config(path, server, below), remedy, WHAT)
     elif credentials.command:
-        tokens = Tokens(lambda: _printed(credentials), f"{credentials.command[0]} prints no others", WHAT)
+        tokens = Tokens(lambda: _run_command(credentials), f"{credentials.command[0]} prints no others", WHAT)
     else:
         return None
     return User(tokens)
@@ -103,16 +103,16 @@ WHAT = "the user name and the password were"
 
 
 def server_of(url: str) -> str:
-    """A registry as docker's file and its helpers name it: host and port, for Docker Hub an old address."""
+    """The name of a registry in Docker's configuration: host and port, for Docker Hub an old URL."""
     parts = urlsplit(url)
     return HUB if parts.hostname in HUB_HOSTS else parts.netloc
 
 
-# Docker's file.
+# Docker's configuration file.
 
 
 def in_docker_config(path: Path, server: str, below: str = "") -> Token:
-    """What docker's file says of a server, and of the path `below` there: by its helper, else by itself.
+    """The credentials of a server, and of the path `below`: from the helper, or else from the file itself.
 
     Raises SignInError.
     """
@@ -120,36 +120,36 @@ def in_docker_config(path: Path, server: str, below: str = "") -> Token:
         whole = read_docker_config(path)
     except SecretError as error:
         raise SignInError(str(error)) from None
-    helper = _of_server(whole.get("credHelpers"), server) or whole.get("credsStore")
+    helper = _entry_of(whole.get("credHelpers"), server) or whole.get("credsStore")
     if isinstance(helper, str) and helper:
-        written = [key for key in _mapping(whole.get("auths")) if _is_for(key, server, "")]
+        written = [key for key in _mapping(whole.get("auths")) if _names_server(key, server, "")]
         with suppress(_NoSuchCredentialsError):
-            return _asked(helper, server, written)
-    pair = _pair_of(_mapping(_of_server(whole.get("auths"), server, below)), path, server)
-    return Token(pair, refresh_at=0.0, expires_at=0.0)  # read anew each time, so that it may be rotated
+            return _ask_helper(helper, server, written)
+    pair = _credentials_of(_mapping(_entry_of(whole.get("auths"), server, below)), path, server)
+    return Token(pair, refresh_at=0.0, expires_at=0.0)  # read for each request, so that it can be rotated
 
 
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _of_server(section: object, server: str, below: str = "") -> Any:
-    """What a section of docker's file says of a server; None: nothing. What is empty is only a mark. The longest path
-    counts; of two keys of one path the server's own name outweighs others that mean it.
+def _entry_of(section: object, server: str, below: str = "") -> Any:
+    """The entry of a server; None: no entry. Empty entries are only marks. The longest path takes precedence, then the
+    exact name of the server.
     """
-    of_it = [(key, one) for key, one in _mapping(section).items() if one and _is_for(key, server, below)]
-    of_it.sort(key=lambda pair: (-len(_place(pair[0])[1]), pair[0] != server))
-    return of_it[0][1] if of_it else None
+    entries = [(key, entry) for key, entry in _mapping(section).items() if entry and _names_server(key, server, below)]
+    entries.sort(key=lambda pair: (-len(_host_and_path(pair[0])[1]), pair[0] != server))
+    return entries[0][1] if entries else None
 
 
-def _is_for(key: str, server: str, below: str) -> bool:
-    """Whether a key of docker's file names this server, or a path of it that leads to `below`."""
-    host, path = _place(key)
-    return host == _place(server)[0] and (not path or f"{below}/".startswith(f"{path}/"))
+def _names_server(key: str, server: str, below: str) -> bool:
+    """Whether a key names this server, or a parent path of `below` on it."""
+    host, path = _host_and_path(key)
+    return host == _host_and_path(server)[0] and (not path or f"{below}/".startswith(f"{path}/"))
 
 
-def _place(key: str) -> tuple[str, str]:
-    """Host and port of a key in docker's file, and its path: docker's own /v1/ or /v2/ is none."""
+def _host_and_path(key: str) -> tuple[str, str]:
+    """Host and port of a key, and its path, without Docker's own /v1/ and /v2/."""
     if not key.isprintable():
         return "", ""
     scheme, _, rest = key.partition("://") if "://" in key else ("", "", key)
@@ -159,32 +159,32 @@ def _place(key: str) -> tuple[str, str]:
 
 
 def _common_path(credentials: Credentials, url: str) -> str:
-    """The path that leads to every repository which these credentials are for; empty: there is none."""
+    """The common parent path of the repositories of these credentials; empty: none."""
     literal = ["/".join(takewhile(NO_GLOB.fullmatch, glob.split("/"))) for glob in credentials.repositories]
     return "/".join(filter(None, (namespace_of(url), os.path.commonpath(literal) if literal else "")))
 
 
-def _pair_of(entry: dict[str, Any], path: Path, server: str) -> str:
+def _credentials_of(entry: dict[str, Any], path: Path, server: str) -> str:
     if token := entry.get("identitytoken"):
-        return _pair(IDENTITY, token, f"file {path}: the identitytoken of {server}")
+        return _credentials(IDENTITY, token, f"file {path}: the identitytoken of {server}")
     name, password = entry.get("username"), entry.get("password")
     if auth := entry.get("auth"):
         try:
             name, _, password = base64.b64decode(str(auth), validate=True).decode().rstrip("\0").partition(":")
         except (binascii.Error, ValueError):
-            raise SignInError(f"file {path}: the auth of {server} is not base64 of name:password") from None
+            raise SignInError(f"file {path}: the auth of {server} is not base64 of NAME:PASSWORD") from None
     if not name or not password:
         raise SignInError(f"file {path} has no password for {server}; run `docker login {server}`")
-    return _pair(name, password, f"file {path}: the password of {server}")
+    return _credentials(name, password, f"file {path}: the password of {server}")
 
 
-def _pair(name: object, password: object, what: str) -> str:
-    """Both as they are sent. Raises SignInError for what JSON can hold and no text is: half of a character."""
+def _credentials(name: object, password: object, what: str) -> str:
+    """ "name:password". Raises SignInError: JSON can contain a lone surrogate, which cannot be sent."""
     pair = f"{name}:{password}"
     try:
         pair.encode()
     except UnicodeEncodeError:
-        raise SignInError(f"{what} has characters that do not exist; it has to be written anew") from None
+        raise SignInError(f"{what} has invalid characters; write it again") from None
     return pair
 
 
@@ -192,11 +192,11 @@ def _pair(name: object, password: object, what: str) -> str:
 
 
 class _NoSuchCredentialsError(SignInError):
-    """A helper keeps nothing for this server."""
+    """The helper has no credentials for this server."""
 
 
-def _asked(helper: str, server: str, others: Iterable[str] = ()) -> Token:
-    """What a helper keeps for a server: by its name, its address, or what else it is called. Raises SignInError."""
+def _ask_helper(helper: str, server: str, others: Iterable[str] = ()) -> Token:
+    """The credentials of a helper for a server, by its name, its URL, or its other names. Raises SignInError."""
     program = f"docker-credential-{helper}"
     for name in dict.fromkeys((server, server if "://" in server else f"https://{server}", *others)):
         code, output = _run((program, "get"), None, name.encode())
@@ -206,11 +206,11 @@ def _asked(helper: str, server: str, others: Iterable[str] = ()) -> Token:
             remedy = f"run `echo {name} | {program} get` as the same user to see why"
             raise SignInError(f"{program} failed with exit code {code}; {remedy}")
         return _read(output, program)
-    raise _NoSuchCredentialsError(f"{program} keeps no password for {server}; run `docker login {server}`")
+    raise _NoSuchCredentialsError(f"{program} has no password for {server}; run `docker login {server}`")
 
 
-def _printed(credentials: Credentials) -> Token:
-    """What a command prints. Raises SignInError."""
+def _run_command(credentials: Credentials) -> Token:
+    """The credentials that a command prints. Raises SignInError."""
     program = credentials.command[0]
     code, output = _run(credentials.command, credentials.folder, b"")
     if code:
@@ -218,14 +218,14 @@ def _printed(credentials: Credentials) -> Token:
     return _read(output, program)
 
 
-def _run(words: tuple[str, ...], folder: Path | None, told: bytes) -> tuple[int, bytes]:
-    """Exit code and output. What it says on standard error is nobody's: it may be a secret. Raises SignInError."""
+def _run(command: tuple[str, ...], folder: Path | None, content: bytes) -> tuple[int, bytes]:
+    """Exit code and output. Standard error is discarded, as it may contain a secret. Raises SignInError."""
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     try:
-        process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=none, cwd=folder, start_new_session=True)
-    except (OSError, ValueError) as error:  # of a name with a NUL or with half of a character
-        why = getattr(error, "strerror", None) or "its name or an argument is no text"
-        raise SignInError(f"{one_line(words[0])} cannot be started: {why}; is it installed for this user?") from None
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none, cwd=folder, start_new_session=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate
+        why = getattr(error, "strerror", None) or "its name or an argument is not valid text"
+        raise SignInError(f"{one_line(command[0])} cannot be started: {why}; is it installed for this user?") from None
     killed = threading.Event()
 
     def kill() -> None:
@@ -239,30 +239,30 @@ def _run(words: tuple[str, ...], folder: Path | None, told: bytes) -> tuple[int,
     try:
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin as stream:
-                stream.write(told)
+                stream.write(content)
         code = process.wait()
     finally:
         timer.cancel()
     output = reader.ended()
     if len(output) > MAX_BYTES:
-        raise SignInError(f"{words[0]} printed more than {MAX_BYTES >> 10} KiB; it is to print {FORM}")
+        raise SignInError(f"{command[0]} printed more than {MAX_BYTES >> 10} KiB; it must print {FORM}")
     if killed.is_set():
-        raise SignInError(f"{words[0]} did not end within {SECONDS:.0f} s and was killed; it must not ask anybody")
+        raise SignInError(f"{command[0]} did not end within {SECONDS:.0f} s and was killed; it must not prompt")
     return code, output
 
 
 def _read(output: bytes, program: str) -> Token:
-    """What a program printed, in docker's words or in ours. Raises SignInError, which shows nothing of it."""
+    """The credentials in a program's output, in Docker's format or ours. Raises SignInError, which never quotes it."""
     try:
         printed = json.loads(output)
     except (ValueError, RecursionError):
         printed = None
-    found = {str(name).lower(): value for name, value in _mapping(printed).items()}
-    name, password = found.get("username"), found.get("secret", found.get("password"))
+    fields = {str(name).lower(): value for name, value in _mapping(printed).items()}
+    name, password = fields.get("username"), fields.get("secret", fields.get("password"))
     if not isinstance(name, str) or not isinstance(password, str) or not name or not password or ":" in name:
-        raise SignInError(f"{program} printed no user name with a password; it is to print {FORM}")
-    pair = _pair(name, password, f"the password that {program} printed")
-    if (expires_at := found.get("expires_at")) is None:
+        raise SignInError(f"{program} printed no user name with a password; it must print {FORM}")
+    pair = _credentials(name, password, f"the password that {program} printed")
+    if (expires_at := fields.get("expires_at")) is None:
         return Token(pair, refresh_at=time.monotonic() + FRESH, expires_at=float("inf"))
     life = _seconds_until(expires_at, program)
     if life <= 0:
@@ -271,10 +271,10 @@ def _read(output: bytes, program: str) -> Token:
 
 
 def _seconds_until(instant: object, program: str) -> float:
-    """Of an instant with its zone, or in seconds since 1970."""
+    """Seconds until an instant with a time zone, or until a Unix time. Raises SignInError."""
     with suppress(ValueError, OverflowError):
         if isinstance(instant, str) and (moment := datetime.fromisoformat(instant)).tzinfo is not None:
             return (moment - datetime.now(UTC)).total_seconds()
         if isinstance(instant, (int, float)) and not isinstance(instant, bool):
             return instant - time.time()
-    raise SignInError(f"{program} printed an expires_at that is no instant with its zone; it is to print {FORM}")
+    raise SignInError(f"{program} printed an expires_at without a time zone or in another format; it must print {FORM}")

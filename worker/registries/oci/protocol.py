@@ -1,6 +1,6 @@
-"""The OCI distribution specification's protocol as plain functions: requests built, answers read. Nothing is sent here.
+"""The protocol of the OCI distribution specification as plain functions: requests and responses. Sends no request.
 
-Sources: distribution-spec 1.1.1, image-spec 1.1.1; what servers do otherwise was seen on distribution 2.8.2.
+Sources: distribution-spec 1.1.1, image-spec 1.1.1; deviations were observed on distribution 2.8.2.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ from worker.registries.http.responses import TAG, bad, decode, decode_any_text, 
 from worker.text import one_line
 
 PAGE_SIZE = 1000  # the most that distribution allows
-# More than the specification's grammar: some registries have capitals in names. No "." or ".." leads elsewhere.
+# Wider than the specification: some registries have capitals in names. "." and ".." are not allowed.
 SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~+-]+"
 NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 STANDARD_SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 STANDARD_NAME = re.compile(rf"{STANDARD_SEGMENT}(?:/{STANDARD_SEGMENT})*")
 PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s;,"']*))?"""
 LINK = re.compile(rf"[\s,]*<([^>]*)>((?:{PARAMETER}|\s*;)*)\s*(?:,|$)")
-NO_LIST = (401, 403, 404, 405)  # of the catalog, which no specification demands
-SICK = (408, 429, 500, 502, 503, 504)  # of the referrers API: it may be there, and tell more another time
+NO_LIST = (401, 403, 404, 405)  # of the catalog, which is not part of the specification
+RETRYABLE = (408, 429, 500, 502, 503, 504)  # of the referrers API: a later attempt may succeed
 
 
-# What is on the wire. Everything may be absent or null.
+# Wire formats. Every field may be absent or null.
 
 
 class WireCatalog(Struct):
@@ -54,7 +54,7 @@ class WireReferrers(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a listing, and the query of the next page; None: it was the last."""
+    """A page of a listing. `following`: the query of the next page; None: the last page."""
 
     rows: list[str]
     following: Mapping[str, str] | None
@@ -62,14 +62,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedManifest:
-    """What a reference names: the manifest's digest and media type; its body where it was fetched."""
+    """The manifest that a reference names; `body` only if it was downloaded."""
 
     digest: str
     media_type: str
     body: bytes = field(default=b"", repr=False)
 
 
-# Requests. `api`: where the registry's API begins, "https://registry.example.com/v2"; `name`: the repository's path.
+# Requests. `api`: the base URL of the API, "https://registry.example.com/v2"; `name`: the path of the repository.
 
 
 def ping(api: str) -> Request:
@@ -92,11 +92,11 @@ def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request
     return Request(method="GET", url=url, about=what, query=query or {}, repeatable=True)
 
 
-# Answers.
+# Responses.
 
 
 def refusal(response: Response) -> RegistryError:
-    """What an answer that is no 2xx means. A 401 after a fresh token is no matter of signing in."""
+    """The error of a response that is not 2xx. A 401 after a new token means a missing permission."""
     error = manifests.refusal(response)
     if response.status == 401 and find_challenge("bearer", response.headers.get("www-authenticate", "")):
         return PermissionDeniedError(error.message, status=401, request_id=error.request_id)
@@ -104,51 +104,47 @@ def refusal(response: Response) -> RegistryError:
 
 
 def accepted(response: Response) -> Response:
-    """The same answer, if it is a good one. Raises what a bad one means."""
+    """The response, if it is 2xx. Raises the error of any other response."""
     if not succeeded(response):
         raise refusal(response)
     return response
 
 
 def repositories_page(response: Response) -> Page | None:
-    """A page of the catalog; None: the registry has none, or not for us. Raises RegistryError."""
+    """A page of the catalog; None: the registry has no catalog, or refuses it. Raises RegistryError."""
     if response.status in NO_LIST:
         return None
     body = accepted(response).body
     try:
         listed = decode(body, WireCatalog)
     except BrokenBodyError:
-        if (perhaps := decode_any_text(body, WireCatalog)) is None:
+        if (repaired := decode_any_text(body, WireCatalog)) is None:
             raise
-        listed = perhaps
-    # A name that is no Unicode is shown escaped, and is one that nobody can ask for: it alone is unreadable.
+        listed = repaired
+    # A name that is not Unicode is escaped. No request can contain it, so only this repository is unreadable.
     names = [name.encode(errors="backslashreplace").decode() for name in listed.repositories or ()]
     return Page(names, next_query(response, "/_catalog"))
 
 
 def tags_page(response: Response, name: str) -> Page | None:
-    """A page of a repository's tags: null, [] and nothing at all are one; None: there is no such repository.
-
-    Raises RegistryError.
-    """
+    """A page of tags, which may be null or absent; None: no such repository. Raises RegistryError."""
     if response.status == 404 and any(code == "NAME_UNKNOWN" for code, _, _ in manifests.errors_of(response)):
         return None
     tags = decode(accepted(response).body, WireTags).tags or []
     for tag in tags:
         if not TAG.fullmatch(tag):
-            bad(f"an impossible tag: {tag[:200]!r}")
+            bad(f"the list has an invalid tag: {tag[:200]!r}")
     return Page(tags, next_query(response, f"/{name}/tags/list"))
 
 
 def referrers_page(response: Response, name: str, digest: str) -> Page | None:
-    """A page of the digests that refer to a digest; None: the registry has no such API.
+    """A page of the referrers of a digest; None: the registry has no such API.
 
-    An older registry, or what stands before it, may say anything to a path that it does not know. Raises RegistryError
-    where that may also be the failure of a registry that has the API: a sick server, a refusal of credentials, a list
-    that breaks off or cannot be read.
+    An older registry, or a proxy, may send any response to an unknown path. Raises RegistryError if the response may be
+    the failure of a registry that has the API: a server error, a refusal of credentials, a truncated list.
     """
     asked_to_sign_in = response.status in (401, 403) and "www-authenticate" in response.headers
-    if response.status in SICK or response.status > 504 or asked_to_sign_in:
+    if response.status in RETRYABLE or response.status > 504 or asked_to_sign_in:
         raise refusal(response)
     if response.status != 200 or not response.body.lstrip().startswith(b"{"):
         return None
@@ -160,44 +156,44 @@ def referrers_page(response: Response, name: str, digest: str) -> Page | None:
         return None
     if listed is UNSET:
         return None
-    digests = [_digest(one.digest or "", "a referrer") for one in listed or ()]
+    digests = [_digest(referrer.digest or "", "a referrer") for referrer in listed or ()]
     return Page(digests, next_query(response, f"/{name}/referrers/{digest}"))
 
 
 def next_query(response: Response, path: str) -> Mapping[str, str] | None:
-    """The query of the page after this one, by the header Link alone; None: there is none. Raises BadResponseError.
+    """The query of the next page, from the header Link; None: no next page. Raises BadResponseError.
 
-    Only the query is taken from it: whatever host or path above a proxy on the way writes there, ours is asked.
+    Only the query of the link is used: proxies may rewrite its host and the beginning of its path.
     """
     for target, relations in _links(response.headers.get("link", "")):
         if "next" in relations:
             parts = address(path, target)
             if parts is None or not parts.path.endswith(path):
-                bad(f"a next page at another address: {target[:200]!r}")
+                bad(f"the next page is at another address: {target[:200]!r}")
             return dict(parse_qsl(parts.query, keep_blank_values=True))
     return None
 
 
 def _links(text: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """The targets of a header Link and what they are (RFC 8288). Raises BadResponseError.
+    """The targets and relations of a header Link (RFC 8288). Raises BadResponseError.
 
-    One that cannot be read must not be taken for none: the rest of a list would be missing, and nobody would know.
+    An unreadable header is an error: otherwise the rest of a list would be missing without notice.
     """
     at = 0
     while text[at:].strip(" \t,"):
-        found = LINK.match(text, at)
-        parameters = re.findall(PARAMETER, found[2]) if found else []
+        link = LINK.match(text, at)
+        parameters = re.findall(PARAMETER, link[2]) if link else []
         relations = [value.strip("\"'") for name, value in parameters if name.lower() == "rel"]
-        if found is None or not any(relations):
-            bad(f"a header Link that cannot be read: {text[:200]!r}")
-        yield found[1], frozenset(relations[0].lower().split())
-        at = found.end()
+        if link is None or not any(relations):
+            bad(f"the header Link cannot be parsed: {text[:200]!r}")
+        yield link[1], frozenset(relations[0].lower().split())
+        at = link.end()
 
 
 def head(response: Response, reference: str) -> ResolvedManifest | int:
-    """What a reference names, from the answer to a HEAD; a status: only the answer to a GET can say what it means.
+    """The manifest that a reference names, from the response to a HEAD; a status: a GET has to follow.
 
-    An error of a HEAD has no body, so that a refused type looks like a manifest that is not there.
+    The error of a HEAD has no body, so a refused media type looks like a missing manifest.
     """
     if response.status in (401, 429):
         raise refusal(response)
@@ -205,34 +201,34 @@ def head(response: Response, reference: str) -> ResolvedManifest | int:
     if response.status != 200 or not digest:
         return response.status
     if ":" in reference and _digest(digest, "a manifest") != reference:
-        bad(f"asked for {reference}, told of {digest}")
+        bad(f"requested {reference}, received {digest}")
     return ResolvedManifest(_digest(digest, "a manifest"), manifests.type_of(response))
 
 
 def fetched(response: Response, reference: str) -> ResolvedManifest:
-    """A manifest as it is, hashed. Raises RegistryError, and NotFoundError: there is none."""
+    """A downloaded manifest, checked against its digest. Raises NotFoundError and any other RegistryError."""
     accepted(response)
-    told = response.headers.get("docker-content-digest", "")
-    digest = reference if ":" in reference else told or f"sha256:{hashlib.sha256(response.body).hexdigest()}"
+    header = response.headers.get("docker-content-digest", "")
+    digest = reference if ":" in reference else header or f"sha256:{hashlib.sha256(response.body).hexdigest()}"
     if manifests.content_of(_digest(digest, "a manifest"), response.body) is None:
-        raise BrokenBodyError(f"a manifest that is not the one that {one_line(digest, 150)} names")
+        raise BrokenBodyError(f"the manifest does not have the digest {one_line(digest, 150)}")
     return ResolvedManifest(digest, manifests.type_of(response), response.body)
 
 
 def time_of(response: Response, api: str) -> datetime:
-    """The registry's own time, from an answer to `ping`. Raises RegistryError."""
+    """The time of the registry, from the response to `ping`. Raises RegistryError."""
     if response.status == 404:
         raise NotFoundError(f"HTTP 404: no registry answers at {api}/", status=404)
     return server_time(accepted(response))
 
 
 def is_name(path: str) -> bool:
-    """Whether a registry can be asked for a repository of this name."""
+    """Whether a request can contain this repository name."""
     return len(path) <= 255 and NAME.fullmatch(path) is not None
 
 
 def address(base: str, target: str) -> SplitResult | None:
-    """Where a link leads; None: it is no address."""
+    """The absolute URL of a link; None: invalid."""
     try:
         return urlsplit(urljoin(base, target))
     except ValueError:
@@ -241,5 +237,5 @@ def address(base: str, target: str) -> SplitResult | None:
 
 def _digest(text: str, what: str) -> str:
     if not manifests.is_digest(text):
-        bad(f"{what} with the digest {text[:150]!r}")
+        bad(f"{what} has an invalid digest: {text[:150]!r}")
     return text

@@ -1,7 +1,6 @@
-"""What a registry lists as referring to an image, and where it has no API for that: then fallback tags count.
+"""The referrers of an image by the referrers API. A registry without this API has fallback tags instead.
 
-A repository is listed by its tags and manifests, so what a registry says to this one question never ends a listing:
-only where the registry has listed referrers before is a failure reason to leave a repository unreadable.
+A failure of this API makes a repository unreadable only if the registry has listed referrers before.
 """
 
 import threading
@@ -17,35 +16,32 @@ from worker.registries.oci.sign_in import UnchallengedError
 
 log = Log(__name__)
 
-Ask = Callable[[str, str, Mapping[str, str], bool], Page | None]  # name, digest, query, whether the API is known
+Ask = Callable[[str, str, Mapping[str, str], bool], Page | None]  # name, digest, query, whether the API has worked
 
-_logged: set[str] = set()  # keys of registries that are known to this process as without the API
+_logged: set[str] = set()  # keys of registries without the API that this process has logged
 _logging = threading.Lock()
 
 
 class Referrers:
-    """Of one registry. Safe to use from several threads.
+    """The referrers API of one registry. Safe to use from several threads.
 
-    `ask`: one page; None: it is no list. `key`: the registry's, by which the log names it once in a process.
+    `ask`: reads one page; None: not a list. `key`: of the registry, which is logged only once per process.
     """
 
     def __init__(self, ask: Ask, registry: str, key: str) -> None:
         self._ask, self._registry, self._key = ask, registry, key
-        self._works = False  # the registry has listed referrers
-        self._has_api: dict[str, bool] = {}  # by repository; some registries hold repositories of several kinds
-        self._finding: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._works = False  # whether the registry has listed referrers
+        self._has_api: dict[str, bool] = {}  # by repository: some registries have repositories of several types
+        self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     def of(self, name: str, digest: str) -> tuple[str, ...]:
-        """What is listed as referring to a digest of a repository whose tags were listed.
-
-        Raises RegistryError where a registry that has listed referrers fails to.
-        """
+        """The digests of the referrers of a digest. Raises RegistryError if a registry with this API fails."""
         if name in self._has_api:
             return self._listed(name, digest)
         with self._lock:
-            finding = self._finding[name]
-        with finding:  # one finds out for all
+            probing = self._probing[name]
+        with probing:  # one thread probes for all
             return self._listed(name, digest)
 
     def _listed(self, name: str, digest: str) -> tuple[str, ...]:
@@ -53,31 +49,31 @@ class Referrers:
             return ()
         about = f"referrers of {manifests.about(name, digest)}"
         try:
-            found = linked_list(lambda query: self._page(name, digest, query), self._registry, about)
+            referrers = linked_list(lambda query: self._page(name, digest, query), self._registry, about)
         except NoConnectionError:
-            raise  # it answers nothing at all
+            raise  # the registry is not reachable at all
         except RegistryError as error:
             if not self._works:
-                found = None
-            elif isinstance(error, SignInError):  # refused here alone: no failure to sign in
-                message = f"the referrers API, which has answered before, refuses to: {error.message}"
+                referrers = None
+            elif isinstance(error, SignInError):  # refused for this API only
+                message = f"the referrers API has worked before and now refuses: {error.message}"
                 where = (error.registry, error.request, error.status, error.request_id)
                 raise BadResponseError(message, *where) from None
             else:
                 raise
-        if found is None:
+        if referrers is None:
             with _logging:
                 first = self._key not in _logged
                 _logged.add(self._key)
             if first:
                 log.info("referrers_api_missing", registry=self._registry, reason="fallback tags and subjects count")
-        self._has_api.setdefault(name, found is not None)
-        return found or ()
+        self._has_api.setdefault(name, referrers is not None)
+        return referrers or ()
 
     def _page(self, name: str, digest: str, query: Mapping[str, str]) -> Page | None:
         try:
             page = self._ask(name, digest, query, self._works)
-        except UnchallengedError:  # other requests of this listing were answered
+        except UnchallengedError:  # the other requests of this listing succeeded
             return None
         self._works |= page is not None
         return page

@@ -344,7 +344,7 @@ def test_too_little_is_a_refusal_and_no_loop(fake: Starter, opened: Opener, tmp_
     (image,) = driver.images("a")
     with pytest.raises(PermissionDeniedError):
         driver.delete("a", image, "key")
-    with pytest.raises(NotFoundError, match="or not for us"):
+    with pytest.raises(NotFoundError, match="or not to us"):
         list(driver.repositories())
     assert max(map(tokens.asked.count, tokens.asked)) <= 2
     assert registry.deleted == []

@@ -312,7 +312,7 @@ def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
 
 def test_a_401_that_says_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.before = lambda _: Reply(401)
-    with pytest.raises(SignInError, match="did not say how to sign in"):
+    with pytest.raises(SignInError, match="without a challenge"):
         opened(server.url).clock()
 
 

@@ -177,7 +177,7 @@ def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
         (image,) = driver.images("a")
         assert driver.delete("a", image, "key").done
         assert driver.usage().requests["GET", "401"] == 1  # to learn what is wanted; never again
-        with pytest.raises(SignInError, match=r"wants a user name and a password; write credentials"):
+        with pytest.raises(SignInError, match=r"requires a user name and a password; write credentials"):
             opened(server.url).clock()
         wrong = opened(server.url, credentials=by_password(tmp_path, "wrong secret"))
         for _ in range(2):

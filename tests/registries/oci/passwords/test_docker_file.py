@@ -119,7 +119,7 @@ def test_the_longest_path_that_leads_to_every_repository_counts(
 def test_a_helper_whose_name_is_no_text(tmp_path: Path, helper: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"credsStore": helper, "auths": {"\ud800://registry.example.com": {}}}))
-    with pytest.raises(SignInError, match="cannot be started: its name or an argument is no text"):
+    with pytest.raises(SignInError, match="cannot be started: its name or an argument is not valid text"):
         in_docker_config(file, server_of(OWN))
 
 
@@ -214,11 +214,13 @@ def test_an_identity_token_that_was_refused_is_read_again(opened: Opener, tmp_pa
     ("content", "message"),
     [
         pytest.param({"auths": {"HOST": {}}}, "has no password for HOST; run `docker login HOST`", id="empty"),
-        pytest.param({"auths": {"HOST": {"identitytoken": "hunter2\ud800"}}}, "do not exist", id="no text"),
-        pytest.param({"auths": {"HOST": {"username": "a", "password": "hunter2\ud800"}}}, "do not exist", id="half"),
+        pytest.param({"auths": {"HOST": {"identitytoken": "hunter2\ud800"}}}, "has invalid characters", id="no text"),
+        pytest.param(
+            {"auths": {"HOST": {"username": "a", "password": "hunter2\ud800"}}}, "has invalid characters", id="half"
+        ),
         pytest.param({}, "has no password for HOST", id="nothing"),
         pytest.param({"auths": []}, "has no password for HOST", id="a list"),
-        pytest.param({"auths": {"HOST": {"auth": "hunter2"}}}, "is not base64 of name:password", id="no base64"),
+        pytest.param({"auths": {"HOST": {"auth": "hunter2"}}}, "is not base64 of NAME:PASSWORD", id="no base64"),
         pytest.param("hunter2", "is not a Docker configuration", id="no JSON"),
         pytest.param(None, "cannot be read: No such file", id="missing"),
     ],

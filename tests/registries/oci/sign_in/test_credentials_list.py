@@ -74,9 +74,7 @@ def test_a_repository_that_none_is_for_is_unreadable(opened: Opener, ways: tuple
         with pytest.raises(RegistryError) as raised:
             driver.images("other")
         assert registry.requests == []
-    assert "production: GET other: none of the credentials is for the repository other: add an item" in str(
-        raised.value
-    )
+    assert "production: GET other: no credentials match the repository other; add an item" in str(raised.value)
     assert raised.value.systemic is False
 
 
