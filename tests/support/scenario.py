@@ -1,7 +1,7 @@
-"""Scenarios of crashes and faults: a run is hurt somewhere, and the same list of invariants must hold afterwards.
+"""Scenarios of crashes and faults: a fault strikes in a run, and the same list of invariants must hold afterwards.
 
-The processes of a scenario outlive a case. Each case has a registry of its own in them, so nothing of one is in the way
-of another, and what is counted for ever goes on counting.
+The processes of a scenario serve several cases. Each case has a registry of its own, so cases do not disturb each
+other; counters go on from case to case.
 """
 
 import time
@@ -32,17 +32,17 @@ from worker.store.tables import run as run_table
 from worker.web.metrics import PREFIX, StoreCollector
 
 DAY = timedelta(days=1)
-PLANNED = 12  # of `fill`
+PLANNED = 12  # images that a plan of `fill` deletes
 REPOSITORIES = ("shop/api", "shop/web")
-BEGINNING = 30.0  # seconds within which a run that was rung for is opened, on a busy machine
-# What is idle again within a lease, a reconcile and a batch: 2 s, 1 s, and this for the batch, for Celery to connect
-# again (it waits 2 s, then 4 s), for a worker to start, and for a machine of two cores that does all this twice.
+BEGINNING = 30.0  # seconds within which a requested run is opened on a busy machine
+# A run recovers within a lease (2 s), a reconcile (1 s) and a batch. The batch includes the time in which Celery
+# reconnects (after 2 s, then 4 s) and a worker starts, on a machine of two cores that runs two such tests.
 ONE_BATCH = 25.0
 SOON = 3.0 + ONE_BATCH
 
 
 def fill(simulator: Simulator, registry: str) -> None:
-    """Two repositories; images that share a base, an index with children, a signature; and what must stay."""
+    """Fill two repositories: images that share a base, an index with children, a signature, and images to keep."""
     for path in REPOSITORIES:
         for number in range(4):
             layers = ["base:9000", 100 + number]
@@ -58,7 +58,7 @@ def fill(simulator: Simulator, registry: str) -> None:
 
 
 class Scenario(Cluster):
-    """A cluster through which case after case is taken."""
+    """A cluster that serves several cases in turn."""
 
     def __init__(
         self,
@@ -72,28 +72,28 @@ class Scenario(Cluster):
     ) -> None:
         """`database`: the server and the name of an empty database; without it the store is on SQLite.
 
-        `ways`: how the processes reach the servers. The test itself takes the straight ways.
+        `ways`: how the processes reach the servers. The test itself connects directly.
         """
-        straight = database[0].create_database(database[1]) if database is not None else None
-        super().__init__(simulator, folder, redis, ways=ways, store=ways.get("store", straight), **registry)
-        self.settings.pop("store")  # a night keeps it
-        if "store" in ways and straight is not None:
+        direct = database[0].create_database(database[1]) if database is not None else None
+        super().__init__(simulator, folder, redis, ways=ways, store=ways.get("store", direct), **registry)
+        self.settings.pop("store")  # the harness keeps it
+        if "store" in ways and direct is not None:
             self.harness.store.dispose()
-            self.harness.store = open_store(straight)
+            self.harness.store = open_store(direct)
         self.simulator = simulator
         self.database = database
-        self.links: dict[str, TcpFaultProxy] = {}  # to redis, store and registry, unless straight
+        self.links: dict[str, TcpFaultProxy] = {}  # proxies to redis, store and registry; empty without proxies
         self.registry_id = ""
         self.task_id = ""
         self.run_id = ""
-        self.lost_redis = False  # in any case so far
+        self.lost_redis = False  # in this case or an earlier one
         self._numbers = count(1)
         self._asked = 0  # requests of earlier cases
-        self._counted: dict[tuple[str, ...], float] = {}  # every counter at the last look
-        self._should: Counter[str] = Counter()  # what the counters should say, by what the simulator saw
+        self._counted: dict[tuple[str, ...], float] = {}  # every counter at the last scrape
+        self._should: Counter[str] = Counter()  # the expected counters, from the simulator's requests
 
     def begin(self, **changes: Any) -> None:
-        """Another registry, filled, under the same name."""
+        """Begin a case: another filled registry under the same name."""
         number = next(self._numbers)
         self.registry_id = id_from("drill", str(self.folder), str(number))
         self.simulator.add_registry(self.registry_id, f"case-{number}")
@@ -104,32 +104,32 @@ class Scenario(Cluster):
         self.restart_ended()
 
     def open(self) -> None:
-        """Ring for a run, from outside; `run_id` is known once it is opened."""
+        """Request a run by a Celery message; `opened` sets `run_id`."""
         self.task_id = self.call("gc.sweep", "production")
 
     def opened(self) -> str:
-        """The id of the run that was rung for."""
+        """The id of the requested run, when it is opened."""
 
         def run_id() -> str | None:
             with self.harness.store.read() as connection:
                 run = run_rows.by_task(connection, self.task_id)
             return run.id if run else None
 
-        self.run_id = until(run_id, timeout=BEGINNING, what="the run that was rung for") or ""
+        self.run_id = until(run_id, timeout=BEGINNING, what="the requested run") or ""
         return self.run_id
 
     def halted(self, point: Checkpoint) -> int:
-        """The number of the process that stands still there."""
+        """The pid of the process that is halted at the checkpoint, when one is."""
 
         def is_reached() -> bool:
             self.restart_ended()
             return self.breakpoints.is_reached(point)
 
-        until(is_reached, timeout=BEGINNING, what=f"a process to come to {point}")
+        until(is_reached, timeout=BEGINNING, what=f"a process halted at {point}")
         return self.breakpoints.pid(point)
 
     def come_to(self, point: Checkpoint) -> int:
-        """Another run, up to where a process stands still at this point: its number."""
+        """Begin a case and open its run; the pid of the process that halts at the checkpoint."""
         self.begin()
         self.breakpoints.arm(point)
         self.open()
@@ -141,11 +141,11 @@ class Scenario(Cluster):
         return pid
 
     def requests(self, method: str, path: str = "") -> list[dict[str, Any]]:
-        """What the registry was asked in this case."""
+        """The requests that the registry has received in this case."""
         return self.simulator.requests(method, path, since=self._asked)
 
     def asked(self, method: str) -> list[str]:
-        """The ids of the images that requests of this case were about."""
+        """The image ids of the requests of this case."""
         return [request["image"] for request in self.requests(method, "/container-registry/v1/images/")]
 
     def taken_over(self, run_id: str) -> int:
@@ -154,10 +154,10 @@ class Scenario(Cluster):
             sums = select(func.coalesce(func.sum(batch.c.takeovers), 0)).where(batch.c.run_id == run_id)
             return int(connection.execute(sums).scalar_one())
 
-    # What must hold
+    # Invariants
 
     def intents_first(self) -> None:
-        """Every deletion asked for so far is written down in the store, with its key and an earlier time."""
+        """Every DELETE so far has an intent in the store, with its key and an earlier time."""
         keys: dict[str, set[str]] = {}
         for asked in self.requests("DELETE"):
             keys.setdefault(asked["key"], set()).add(asked["at"])
@@ -169,7 +169,7 @@ class Scenario(Cluster):
             assert written[key] <= min(datetime.fromisoformat(at) for at in times)
 
     def audit_holds(self) -> None:
-        """Also in mid-run: what is recorded so far is chained."""
+        """The audit chain is intact, in the middle of a run as well."""
         with self.harness.store.read() as connection:
             assert audit.verify(connection).broken is None
 
@@ -178,10 +178,10 @@ class Scenario(Cluster):
         with self.harness.store.read() as connection:
             assert connection.execute(active.group_by(run_table.c.registry_key)).scalars().all() in ([], [most])
 
-    def whole(self, run: Run, *, started: float | None = None, repeats: int = 1) -> None:
-        """The list. `started`: time.monotonic() at which all was well again.
+    def check_invariants(self, run: Run, *, started: float | None = None, repeats: int = 1) -> None:
+        """Check the whole list. `started`: time.monotonic() at the end of the fault.
 
-        `repeats`: how often a deletion may be asked for again, with the key of the lost attempt.
+        `repeats`: how often a DELETE may be repeated, with the key of the lost attempt.
         """
         if started is not None:
             assert time.monotonic() - started < SOON
@@ -199,9 +199,9 @@ class Scenario(Cluster):
         deleted = {image["id"] for image in state["deleted"] if image["registry"] == self.registry_id}
         items = self.harness.items(run.id)
         planned = {item.decision.id for item in items}
-        assert deleted == planned  # nothing outside the plan, and all of it
-        kept = self.simulator.images(registry=self.registry_id)
-        assert sorted(image["tags"] for image in kept) == [["v1.0.0"], ["v1.0.0"]]
+        assert deleted == planned  # every image of the plan and no other
+        remaining = self.simulator.images(registry=self.registry_id)
+        assert sorted(image["tags"] for image in remaining) == [["v1.0.0"], ["v1.0.0"]]
         assert {item.state for item in items} == {"deleted"}
         assert len(items) == run.deleted == run.planned == PLANNED
         assert (run.gone, run.skipped, run.failed) == (0, 0, 0)
@@ -213,7 +213,7 @@ class Scenario(Cluster):
         assert {len(used) for used in keys.values()} == {1}
 
     def _nothing_held(self) -> None:
-        """No lease outlives its run by more than a lease."""
+        """Every lease ends within one lease after its run."""
 
         def held() -> int:
             now = datetime.now(UTC)
@@ -225,7 +225,7 @@ class Scenario(Cluster):
         until(lambda: held() == 0, timeout=SOON, what="an end of every lease")
 
     def _counted_right(self, run: Run) -> None:
-        """What is scraped is the sum of what was done since the first case, and no counter ever falls."""
+        """Scraped counters are the sums over all cases, and no counter falls."""
         state = self.simulator.state(self.registry_id)
         self._should["reclaimed_bytes_total"] += state["lost_bytes"]
         self._should["images_total"] += len(
@@ -240,10 +240,10 @@ class Scenario(Cluster):
         self._counted = counters
 
 
-def scraped(store: Store, made: Cluster) -> dict[tuple[str, ...], float]:
-    """Every counter as a scrape would tell it: (name, label, value…) -> value."""
+def scraped(store: Store, cluster: Cluster) -> dict[tuple[str, ...], float]:
+    """Every counter of a scrape: (name, label, value…) -> value."""
     registry = CollectorRegistry()
-    registry.register(StoreCollector(lambda: nullcontext(store), lambda: made.harness.settings))
+    registry.register(StoreCollector(lambda: nullcontext(store), lambda: cluster.harness.settings))
     return {
         (sample.name, *(text for pair in sorted(sample.labels.items()) for text in pair)): sample.value
         for family in registry.collect()

@@ -1,4 +1,4 @@
-"""Scenarios that go on from case to case: made when a case first wants one, and made again after a case that failed."""
+"""Scenarios that serve several cases: created when a case first asks for one, and again after a failed case."""
 
 import contextlib
 import os
@@ -13,24 +13,24 @@ from tests.support.tcp_fault_proxy import TcpFaultProxy, proxy_to
 
 
 class Scenarios:
-    """At most one scenario of each kind: with a store on `sqlite`, on `postgresql`, or there and all behind `links`."""
+    """At most one scenario per kind: `sqlite`, `postgresql`, or `links` (PostgreSQL, every server behind a proxy)."""
 
     def __init__(self, postgres: Callable[[], PostgresServer], folder: Callable[[], Path]) -> None:
         self._postgres = postgres
         self._folder = folder
-        self._kept: dict[str, tuple[contextlib.ExitStack, Scenario]] = {}
+        self._idle: dict[str, tuple[contextlib.ExitStack, Scenario]] = {}
 
     @contextlib.contextmanager
     def case(self, kind: str) -> Iterator[Scenario]:
-        """A scenario for one case: the one of the case before, unless that failed and left who knows what behind."""
-        stack, scenario = self._kept.pop(kind, None) or self._make(kind)
+        """A scenario for one case: that of the case before, unless the case before failed."""
+        stack, scenario = self._idle.pop(kind, None) or self._make(kind)
         with stack:
             yield scenario
-            self._kept[kind] = stack.pop_all(), scenario
+            self._idle[kind] = stack.pop_all(), scenario
 
     def close(self) -> None:
-        while self._kept:
-            self._kept.popitem()[1][0].close()
+        while self._idle:
+            self._idle.popitem()[1][0].close()
 
     def _make(self, kind: str) -> tuple[contextlib.ExitStack, Scenario]:
         folder = self._folder()
@@ -45,13 +45,13 @@ class Scenarios:
             made.start_worker()
             made.start_beat()
             return stack.pop_all(), made
-        raise AssertionError  # an exit stack swallows nothing
+        raise AssertionError  # an exit stack suppresses no error
 
 
 def _links(
     stack: contextlib.ExitStack, simulator: Simulator, redis: RedisServer, database: tuple[PostgresServer, str] | None
 ) -> tuple[dict[str, TcpFaultProxy], dict[str, Any]]:
-    """A link to each server, and the ways through them as the configuration says them."""
+    """A proxy to each server, and the configuration keys that lead through the proxies."""
     assert database is not None
     ports = {"redis": redis.port, "store": database[0].port, "registry": int(simulator.url.rpartition(":")[2])}
     links = {name: stack.enter_context(proxy_to(port)) for name, port in ports.items()}

@@ -1,4 +1,4 @@
-"""Nights on a real registry: its entry in the file, what a policy ought to take, and what really went."""
+"""Runs on a real registry: its entry in the configuration, the expected deletions, and the images still present."""
 
 import fnmatch
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ RULES = [
     {"name": "copies", "delete": {"tags": ["skopeo-all", "skopeo-docker"]}},
 ]
 SELECTED_TAGS = ("pr-[0-4]", "build-*", "multi-[12]", "nested-*", "list-*", "skopeo-all", "skopeo-docker")
-"""What these rules select, said once more: of the pull requests only `pr-5` is younger than 30 days."""
+"""The tags that RULES select: of the pull requests only `pr-5` is younger than 30 days."""
 
 
 def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
@@ -38,17 +38,17 @@ def served(registry: DockerRegistry, **keys: Any) -> dict[str, Any]:
 
 
 def restore(harness: Harness, words: str, *, partly: bool = False) -> dict[str, RestoredImage]:
-    """Digest -> what the answer says of it."""
+    """Digest -> the restored image."""
     asked = replace(restoring.resolve_request(harness.store, harness.settings, words), partly=partly)
     with open_registry(harness.settings.registries["production"]) as opened:
         return {image.digest: image for image in restoring.restore(harness.store, asked, opened)}
 
 
 def expected_deletions(contents: RegistryContents, patterns: Iterable[str]) -> frozenset[Key]:
-    """What a policy that selects these tags takes of all that is listed, worked out without the policies' code.
+    """The listed images that a policy deletes if it selects the tags, computed without the policies' code.
 
-    An untagged child goes with the last of its indexes, a referrer (by `subject`, by cosign's tags, or as the fallback
-    index) with its subject.
+    An untagged child is deleted with the last of its indexes; a referrer (by `subject`, by cosign's tags, or as the
+    fallback index) is deleted with its subject.
     """
     listed = {key: manifest for key, manifest in contents.images.items() if key in contents.listed}
     gone: set[Key] = set()
@@ -75,13 +75,13 @@ def _is_deleted(key: Key, listed: Mapping[Key, Any], gone: set[Key], patterns: t
 
 
 def _subject(image: Any) -> str:
-    """The subject's digest; empty: it is no referrer."""
+    """The digest of its subject; empty if the image is no referrer."""
     fallback = [tag.partition(".")[0].replace("-", ":", 1) for tag in image.tags if tag.startswith("sha256-")]
     return image.subject or (fallback[0] if fallback else "")
 
 
 def still_present(registry: DockerRegistry, keys: Iterable[Key], **sign_in: str) -> frozenset[Key]:
-    """Those of these manifests that the registry still gives."""
+    """The manifests of `keys` that the registry still serves."""
     pusher = Pusher(registry.url, **sign_in)
     return frozenset(key for key in keys if pusher.exists(*key))
 
@@ -97,7 +97,7 @@ def pull_all(registry: DockerRegistry, keys: Iterable[Key]) -> None:
 
 
 def collected(registry: DockerRegistry, contents: RegistryContents) -> dict[str, int]:
-    """What the registry's plain collector takes from its disk, manifests' own files aside: digest -> bytes."""
+    """Run the registry's collector: digest -> bytes of the blobs that it frees, manifests excluded."""
     before = registry.data_files()
     registry.collect().check_returncode()
     after = registry.data_files()
@@ -106,7 +106,7 @@ def collected(registry: DockerRegistry, contents: RegistryContents) -> dict[str,
 
 
 def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
-    """The blobs that the run's plan counts as reclaimable; `reclaimed`: that its outcomes count: digest -> bytes."""
+    """Digest -> bytes of the blobs that the plan counts as reclaimable; `reclaimed`: that the outcomes count."""
     wanted = select(blob.c.digest, blob.c.size).where(blob.c.run_id == run_id)
     if reclaimed:
         wanted = wanted.where(blob.c.remaining == 0, blob.c.deleted_by_us, ~blob.c.still_referenced)
@@ -115,7 +115,7 @@ def named(store: Store, run_id: str, *, reclaimed: bool) -> dict[str, int]:
 
 
 def bytes_agree(folder: Path, *, cache: bool) -> None:
-    """A whole night through Celery: what the plan, the metrics and the registry's own collector say is the same."""
+    """A whole run through Celery: plan, metrics and the registry's own collector report the same bytes."""
     with DockerRegistry(cache=cache) as registry:
         contents = fill(registry, now=datetime.now(UTC), untagged=False)
         assert not contents.unlisted

@@ -1,4 +1,4 @@
-"""Something is lost at each named point of a run, from opening to finish: the same list must hold each time."""
+"""A process, Redis or a connection fails at each checkpoint of a run: the same invariants must hold each time."""
 
 import os
 import signal
@@ -16,38 +16,37 @@ from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 
 POINTS = get_args(Checkpoint)
-WARM = 20.0  # seconds: one batch of twelve images, and a machine of two cores that does other things as well
-BATCHES = 3  # two waves of the one repository, one of the other
+WARM = 20.0  # seconds: one batch of twelve images on a busy machine of two cores
+BATCHES = 3  # two waves of shop/api, one of shop/web
 
 
-def child(scenario: Scenario, point: Checkpoint, pid: int) -> None:
-    """The pool's child that is at this point; the worker starts another."""
+def kill_pool_child(scenario: Scenario, point: Checkpoint, pid: int) -> None:
+    """Kill the pool child that is halted; the worker starts another."""
     os.kill(pid, signal.SIGKILL)
     scenario.breakpoints.release(point)
 
 
-def tree(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
-    """The worker with all its children."""
+def kill_worker_tree(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
+    """Kill the worker with all its children."""
     scenario.kill("worker")
     scenario.breakpoints.release(point)
     scenario.start_worker()
 
 
-def beat(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
+def kill_beat(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.kill("beat")
     scenario.breakpoints.release(point)
     scenario.start_beat()
 
 
-def redis_with_its_file(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
+def restart_redis_with_its_data(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.lost_redis = True
     scenario.redis.kill()
     scenario.breakpoints.release(point)
     scenario.redis.start()
 
 
-def redis_empty(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
-    """Another Redis in its place, that knows nothing."""
+def replace_redis_by_an_empty_one(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.lost_redis = True
     scenario.redis.kill()
     forget(scenario.redis)
@@ -55,36 +54,36 @@ def redis_empty(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
     scenario.redis.start()
 
 
-def emptied(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
-    """The same Redis, emptied under connections that stay."""
+def empty_redis(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
+    """Empty the running Redis; its connections stay."""
     scenario.redis.empty()
     scenario.breakpoints.release(point)
 
 
-VICTIMS: dict[str, Callable[[Scenario, Checkpoint, int], None]] = {
-    "worker child": child,
-    "worker tree": tree,
-    "beat": beat,
-    "redis with its file": redis_with_its_file,
-    "redis empty": redis_empty,
-    "redis's content": emptied,
+FAULTS: dict[str, Callable[[Scenario, Checkpoint, int], None]] = {
+    "pool child is killed": kill_pool_child,
+    "worker tree is killed": kill_worker_tree,
+    "beat is killed": kill_beat,
+    "Redis restarts with its data": restart_redis_with_its_data,
+    "Redis restarts empty": replace_redis_by_an_empty_one,
+    "Redis is emptied": empty_redis,
 }
 
 
-def hurt(scenario: Scenario, point: Checkpoint, victim: Callable[[Scenario, Checkpoint, int], None]) -> None:
+def check_recovery(scenario: Scenario, point: Checkpoint, fault: Callable[[Scenario, Checkpoint, int], None]) -> None:
     pid = scenario.come_to(point)
 
-    victim(scenario, point, pid)
+    fault(scenario, point, pid)
 
     well = time.monotonic()
-    scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
-    # Celery's worker may die of a lost Redis, even seconds later: kombu fails over what it has not acknowledged. Then
-    # its supervisor starts it again. Of nothing else that is done to it here it dies.
+    scenario.check_invariants(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
+    # A worker may end because of a lost Redis, even seconds later: kombu fails over its unacknowledged messages. Its
+    # supervisor starts it again then. No other fault of this list ends a worker.
     assert not scenario.restarted or scenario.lost_redis
 
 
-def store_connection(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
-    """Every connection to the store is cut, and none is let in until a process has been refused."""
+def cut_store_connections(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
+    """Cut every connection to the store, and refuse new ones until a process has been refused."""
     assert scenario.database is not None
     server, name = scenario.database
     log = server.folder / "log"
@@ -94,31 +93,33 @@ def store_connection(scenario: Scenario, point: Checkpoint, _pid: int) -> None:
         before = log.stat().st_size
         scenario.breakpoints.release(point)
         refused = f'database "{name}" is not currently accepting connections'
-        until(lambda: refused in log.read_bytes()[before:].decode(errors="replace"), what="somebody to be refused")
+        until(lambda: refused in log.read_bytes()[before:].decode(errors="replace"), what="a refused connection")
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [*VICTIMS, "store's connection"])
+@pytest.mark.parametrize("fault", [*FAULTS, "store connections are cut"])
 @pytest.mark.parametrize("point", POINTS)
-def test_it_is_lost_at(point: Checkpoint, victim: str, scenarios: Scenarios) -> None:
-    """SQLite has no connection that could be lost: that column is PostgreSQL's."""
-    with scenarios.case("postgresql" if victim not in VICTIMS else "sqlite") as scenario:
-        hurt(scenario, point, VICTIMS.get(victim, store_connection))
+def test_a_run_recovers_when(point: Checkpoint, fault: str, scenarios: Scenarios) -> None:
+    """On SQLite, except for the cut connections: SQLite has none."""
+    with scenarios.case("postgresql" if fault not in FAULTS else "sqlite") as scenario:
+        check_recovery(scenario, point, FAULTS.get(fault, cut_store_connections))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["plan_stored", "delete_sent", "operation_done"])
-def test_the_worker_tree_on_postgresql_at(point: Checkpoint, scenarios: Scenarios) -> None:
-    """There the database's clock judges leases."""
+def test_a_run_on_postgresql_recovers_when_the_worker_tree_is_killed_at(
+    point: Checkpoint, scenarios: Scenarios
+) -> None:
+    """On PostgreSQL leases follow the clock of the database."""
     with scenarios.case("postgresql") as scenario:
-        hurt(scenario, point, tree)
+        check_recovery(scenario, point, kill_worker_tree)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_is_asked_to_stop_at(point: Checkpoint, scenarios: Scenarios) -> None:
-    """SIGTERM: what is under way is brought to its end within one batch; nothing is done twice, not even a reading."""
+def test_sigterm_lets_a_worker_finish_its_batch_at(point: Checkpoint, scenarios: Scenarios) -> None:
+    """The worker ends after the batch under way; no request is repeated, not even a GET."""
     with scenarios.case("sqlite") as scenario:
         scenario.come_to(point)
         scenario.terminate("worker")
@@ -130,7 +131,7 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, scenarios: Scenarios) -
 
         well = time.monotonic()
         run = scenario.finished(scenario.run_id, timeout=SOON)
-        scenario.whole(run, started=well)
+        scenario.check_invariants(run, started=well)
         assert run.scans == 1
         assert scenario.taken_over(run.id) == 0
         for method in ("GET", "DELETE"):
@@ -138,6 +139,6 @@ def test_a_worker_is_asked_to_stop_at(point: Checkpoint, scenarios: Scenarios) -
         listings = [
             request for request in scenario.requests("GET") if request["path"] == "/container-registry/v1/images"
         ]
-        # By the scan, before the deletions, to verify them, and before each batch, of which one may be claimed again,
-        # and that of the first deletion where others waited.
+        # The scan, the recheck and the verification list each repository. Each batch lists its repository, one of them
+        # twice if it is claimed again, and the first deletion may list it once more.
         assert len(listings) - 3 * len(REPOSITORIES) in (BATCHES, BATCHES + 1, BATCHES + 2)

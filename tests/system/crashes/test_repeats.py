@@ -1,4 +1,4 @@
-"""Everything twice and ten times: messages, workers, beats."""
+"""Repeated messages, a second worker and a second beat change nothing."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.simulator.client import Simulator
 
 
 @pytest.mark.slow
-def test_messages_ten_times_two_workers_two_beats(running: Simulator, tmp_path: Path) -> None:
+def test_messages_sent_ten_times_to_two_workers_delete_each_image_once(running: Simulator, tmp_path: Path) -> None:
     running.reset()
     with redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis)
@@ -29,7 +29,7 @@ def test_messages_ten_times_two_workers_two_beats(running: Simulator, tmp_path: 
                 for number in range(6):
                     scenario.call("gc.delete_batch", run_id, number)
 
-            scenario.whole(scenario.finished(run_id))
+            scenario.check_invariants(scenario.finished(run_id))
 
             assert len(scenario.asked("DELETE")) == PLANNED
         finally:

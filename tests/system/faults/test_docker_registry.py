@@ -1,4 +1,4 @@
-"""A bad link to a real registry: answers lost, cut and replaced in mid-run. What goes is exactly the plan, once."""
+"""A bad link to a real registry loses, cuts and replaces responses in mid-run: each planned image is deleted once."""
 
 import json
 import subprocess
@@ -46,8 +46,8 @@ BAD_GATEWAY, FORBIDDEN, TOO_MANY = (
 
 
 @dataclass
-class Link:
-    """A registry behind the link, a night that reaches it only there, and what was pushed."""
+class ProxiedRegistry:
+    """A registry behind a fault proxy, a harness that reaches it only through the proxy, and the pushed images."""
 
     registry: DockerRegistry
     proxy: HttpFaultProxy
@@ -57,7 +57,7 @@ class Link:
 
     @property
     def digest(self) -> str:
-        """The one that faults are about."""
+        """The digest whose requests the faults strike."""
         return self.old[0].digest
 
     @property
@@ -65,15 +65,15 @@ class Link:
         return f"^DELETE {MANIFESTS}{self.digest}"
 
     @property
-    def look(self) -> str:
-        """At what its digest names: HEAD, and the GET that repeats it where HEAD says neither yes nor 404."""
+    def recheck(self) -> str:
+        """The requests that reread the image: HEAD, and the GET that follows where HEAD answers neither 200 nor 404."""
         return f"^(HEAD|GET) {MANIFESTS}{self.digest}"
 
     def contents(self) -> RegistryContents:
         return RegistryContents((*self.old, *self.kept))
 
     def swept(self) -> Run:
-        """A run to its end: what is left in doubt is claimed again, as minutes of reconcile would."""
+        """A whole run: unconfirmed deletions are claimed again, as by minutes of reconcile."""
         run_id, task_calls = self.harness.plan()
         self.harness.carry_out(task_calls)
         for _ in range(6):
@@ -81,19 +81,19 @@ class Link:
         return self.harness.run(run_id)
 
     def go_on(self, run_id: str) -> None:
-        """Let every mark of a ringing run out, and ring again."""
+        """Let every mark of a publication expire, and publish the task calls again."""
         with self.harness.store.write() as connection:
             connection.execute(update(batch).values(published_at=None))
         self.harness.carry_out(lifecycle.next_task_calls(self.harness.store, run_id, datetime.now(UTC)))
 
     def deletes(self, digest: str = "") -> int:
-        """How many DELETEs came to the link: of one digest, or of all."""
+        """How many DELETEs reached the proxy, for one digest or for all."""
         return len(self.proxy.received(f"^DELETE .*{digest}$"))
 
-    def whole(self, run: Run, *, gone: list[Pushed] | None = None) -> None:
-        """Exactly the plan went, what is kept pulls whole, and nothing was asked for before it was written down."""
+    def check_invariants(self, run: Run, *, gone: list[Pushed] | None = None) -> None:
+        """Exactly the planned images are deleted, kept images pull whole, and each DELETE comes after its intent."""
         gone = self.old if gone is None else gone
-        assert self.proxy.all_faults_struck, "a fault met nothing"
+        assert self.proxy.all_faults_struck, "a fault struck no request"
         planned = {item.decision.digest for item in self.harness.items(run.id)}
         assert planned == {image.digest for image in gone}
         assert self.harness.outcomes(run.id) == dict.fromkeys(planned, ("deleted", None))
@@ -108,7 +108,7 @@ class Link:
             rows = connection.execute(select(item.c.digest, item.c.intent_at).where(item.c.run_id == run.id))
             intended = {row.digest: row.intent_at for row in rows}
             audited = connection.execute(select(audit.c.digest).where(audit.c.outcome == "deleted")).scalars().all()
-        assert sorted(audited) == sorted(planned)  # each of them once
+        assert sorted(audited) == sorted(planned)
         asked = [(request.at, request.line.rpartition("/")[2]) for request in self.proxy.received("^DELETE")]
         assert {digest for _, digest in asked} == planned
         assert all(intended[digest] <= at for at, digest in asked)
@@ -119,7 +119,7 @@ def keys_of(pushed: list[Pushed]) -> frozenset[Key]:
 
 
 @pytest.fixture
-def link(tmp_path) -> Iterator[Link]:
+def link(tmp_path) -> Iterator[ProxiedRegistry]:
     with DockerRegistry() as registry, HttpFaultProxy(registry.url) as proxy:
         pusher = Pusher(registry.url)
         old = [pusher.image("shop/api", f"old-{n}", layers=[b"shared", b"old %d" % n]) for n in range(OLDS)]
@@ -127,16 +127,16 @@ def link(tmp_path) -> Iterator[Link]:
         kept.append(pusher.image("shop/web", "v1", layers=[b"shared", b"web"]))
         pusher.close()
         harness = Harness(real_runs.served(registry, url=proxy.url), tmp_path, rules=OLD, rate=FAST)
-        yield Link(registry, proxy, harness, old, kept)
+        yield ProxiedRegistry(registry, proxy, harness, old, kept)
         harness.store.dispose()
 
 
-def test_an_answer_that_is_lost_after_the_deletion(link):
-    """Looked at, it is gone: deleted, by one DELETE; and the bytes are the collector's."""
+def test_a_deletion_whose_response_is_lost_is_confirmed_by_a_reread(link):
+    """The image counts as deleted after one DELETE, and the reclaimed bytes are those of the registry's collector."""
     link.proxy.on(link.delete, response_lost, times=1)
     run = link.harness.sweep()  # no further claim is needed
     assert run.state == "finished"
-    link.whole(run)
+    link.check_invariants(run)
     assert link.deletes() == len(link.old)
     contents = link.contents()
     freed = real_runs.collected(link.registry, contents)
@@ -145,29 +145,31 @@ def test_an_answer_that_is_lost_after_the_deletion(link):
     real_runs.pull_all(link.registry, keys_of(link.kept))
 
 
-def test_an_answer_that_is_lost_when_it_cannot_be_looked_at_either(link):
-    """In doubt until the next claim, which finds it gone and knows whose doing that was."""
-    no_looks: list[FaultRule] = []
+def test_a_deletion_that_cannot_be_confirmed_is_confirmed_by_the_next_claim(link):
+    """Response and reread are lost; the next claim of the batch finds the image deleted by us."""
+    refusals: list[FaultRule] = []
 
-    def refuse_looks() -> None:
-        no_looks.append(link.proxy.on(link.look, respond_with(FORBIDDEN), times=2))  # HEAD, and the GET that repeats it
+    def refuse_rereads() -> None:
+        refusals.append(
+            link.proxy.on(link.recheck, respond_with(FORBIDDEN), times=2)
+        )  # HEAD, and the GET that repeats it
 
-    link.proxy.on(link.delete, call_first(refuse_looks, response_lost), times=1)
+    link.proxy.on(link.delete, call_first(refuse_rereads, response_lost), times=1)
     run_id, task_calls = link.harness.plan()
     link.harness.carry_out(task_calls)
     assert link.proxy.all_faults_struck
-    assert [rule.times for rule in no_looks] == [0]
+    assert [rule.times for rule in refusals] == [0]
     assert link.harness.outcomes(run_id)[link.digest] == ("intent", None)
     link.go_on(run_id)
-    link.whole(link.harness.run(run_id))
+    link.check_invariants(link.harness.run(run_id))
     assert link.deletes(link.digest) == 1
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_deletion_that_never_reaches_the_registry(link, times):
+def test_a_deletion_that_never_reaches_the_registry_is_repeated(link, times):
     link.proxy.on(link.delete, never_forwarded, times=times)
     run = link.swept()
-    link.whole(run)
+    link.check_invariants(run)
     assert link.deletes(link.digest) == times + 1
     assert link.deletes() == len(link.old) + times
 
@@ -182,23 +184,23 @@ def test_a_deletion_that_never_reaches_the_registry_is_given_up_after_three_atte
     assert real_runs.still_present(link.registry, everything) == everything - keys_of(link.old[1:])
 
 
-@pytest.mark.parametrize("reaches", [True, False], ids=["though it is deleted", "and it is not"])
-def test_an_intermediary_answers_502(link, reaches):
+@pytest.mark.parametrize("reaches", [True, False], ids=["after the deletion", "before the deletion"])
+def test_a_502_of_an_intermediary_is_followed_by_a_reread(link, reaches):
     link.proxy.on(link.delete, (carried_out_and_replaced if reaches else respond_with)(BAD_GATEWAY), times=1)
     run = link.swept()
-    link.whole(run)
+    link.check_invariants(run)
     assert link.deletes(link.digest) == (1 if reaches else 2)
 
 
-def test_a_listing_that_is_cut_once_is_asked_for_again(link):
+def test_a_listing_that_is_cut_once_is_repeated(link):
     link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), times=1)
     link.proxy.on("^GET /v2/_catalog", cut_after(0), times=1)
     run = link.swept()
-    link.whole(run)
+    link.check_invariants(run)
     assert (run.outcome, run.images, run.unreadable) == ("succeeded", len(link.old) + len(link.kept), ())
 
 
-def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothing(link):
+def test_deletes_nothing_of_a_repository_whose_listing_is_always_cut(link):
     pusher = Pusher(link.registry.url)
     other = pusher.image("shop/web", "old-9", layers=[b"shared", b"elsewhere"])
     link.old.append(other)
@@ -207,11 +209,11 @@ def test_a_repository_whose_listing_is_always_cut_is_unreadable_and_loses_nothin
     assert [repository["repository"] for repository in run.unreadable] == ["shop/api"]
     assert run.outcome == "partial"
     link.kept += link.old[:-1]
-    link.whole(run, gone=[other])
+    link.check_invariants(run, gone=[other])
 
 
-def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_nothing(link):
-    """The plan is whole, the second listing is cut for as long as it is asked for."""
+def test_deletes_nothing_of_a_repository_that_cannot_be_rechecked(link):
+    """The scan lists the repository; every later listing is cut."""
     link.proxy.on("^GET /v2/shop/api/tags/list", cut_after(25), passing=2, times=5)
     run_id, task_calls = link.harness.plan()
     link.harness.carry_out(task_calls)
@@ -220,19 +222,19 @@ def test_a_repository_that_cannot_be_listed_again_before_its_deletions_loses_not
     everything = keys_of([*link.old, *link.kept])
     assert real_runs.still_present(link.registry, everything) == everything
     link.go_on(run_id)
-    link.whole(link.harness.run(run_id))
+    link.check_invariants(link.harness.run(run_id))
 
 
-def test_too_many_looks_at_once_are_slowed_down(link):
-    """429 to some of the first HEADs, to a deletion, and to the look after it: each is asked again."""
+def test_throttled_requests_are_repeated(link):
+    """429 for some of the first HEADs, for a deletion, and for the reread after it."""
 
-    def refuse_the_look_after_it() -> None:
-        link.proxy.on(link.look, respond_with(TOO_MANY), times=1)
+    def throttle_the_reread() -> None:
+        link.proxy.on(link.recheck, respond_with(TOO_MANY), times=1)
 
     link.proxy.on("^HEAD .*/(old|v)", respond_with(TOO_MANY), times=4)
-    link.proxy.on(link.delete, call_first(refuse_the_look_after_it, respond_with(TOO_MANY)), times=1)
+    link.proxy.on(link.delete, call_first(throttle_the_reread, respond_with(TOO_MANY)), times=1)
     run = link.swept()
-    link.whole(run)
+    link.check_invariants(run)
     assert (run.outcome, run.unreadable) == ("succeeded", ())
 
 
@@ -244,8 +246,8 @@ def shown(harness: Harness, run_id: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(link):
-    """The push wins: the old digest goes, the new one is whole under its tag, and it is told and counted."""
+def test_a_tag_pushed_during_the_deletion_of_its_old_digest_keeps_the_new_image(link):
+    """The old digest is deleted, the new image is whole under its tag, and the race is reported and counted."""
     pusher = Pusher(link.registry.url)
     new: list[Pushed] = []
 
@@ -255,7 +257,7 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
     link.proxy.on(link.delete, call_first(push, forwarded), times=1)
     run = link.swept()
     link.kept += new
-    link.whole(run)
+    link.check_invariants(run)
     assert link.deletes() == len(link.old)
     assert pusher.tags("shop/api")["old-0"] == new[0].digest
     raced = [{"repository": "shop/api", "digest": link.digest, "tags": ["old-0"]}]
@@ -264,14 +266,14 @@ def test_a_tag_that_is_pushed_while_the_deletion_of_its_old_digest_is_under_way(
     assert metric(SimpleNamespace(harness=link.harness), where) == 1
 
 
-def test_no_race_is_told_of_where_nobody_pushed(link):
+def test_reports_no_race_without_a_push(link):
     run = link.swept()
-    link.whole(run)
+    link.check_invariants(run)
     assert run.raced_pushes == ()
     assert metric(SimpleNamespace(harness=link.harness), 'registry_gc_raced_pushes_total{registry="production"}') == 0
 
 
-def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
+def test_reports_a_race_if_the_response_of_the_deletion_is_lost(link):
     pusher = Pusher(link.registry.url)
     new: list[Pushed] = []
 
@@ -281,5 +283,5 @@ def test_a_push_is_found_though_the_deletions_answer_is_lost(link):
     link.proxy.on(link.delete, call_first(push, response_lost), times=1)
     run = link.swept()
     link.kept += new
-    link.whole(run)
+    link.check_invariants(run)
     assert [push["tags"] for push in run.raced_pushes] == [["old-0"]]

@@ -1,4 +1,4 @@
-"""A bad link to each of the three servers, in the middle of a deletion: the same list must hold as after a crash."""
+"""A bad link to Redis, the store or the registry in the middle of a run: the invariants hold as after a crash."""
 
 import os
 import time
@@ -12,8 +12,8 @@ from tests.support.tcp_fault_proxy import TcpFaultProxy
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 
-# A minute in earnest: REGISTRY_GC_BLACK_HOLE=60. Our patience with Redis is 2 s for the rate and 10 s for bells, with
-# the registry 8 s a call: 4 s outlast a lease and a reconcile, and the patience with the rate; the rest waits it out.
+# REGISTRY_GC_BLACK_HOLE=60 tests a whole minute. Our time-outs are 2 s for the rate limit in Redis, 10 s for publishing
+# and 8 s for a registry call: 4 s outlast a lease, a reconcile and the rate limit's time-out, and no other.
 BLACK_HOLE = float(os.environ.get("REGISTRY_GC_BLACK_HOLE", "4"))
 
 FAULTS: dict[str, Callable[[TcpFaultProxy], None]] = {
@@ -35,7 +35,7 @@ CASES: list[tuple[str, str, Checkpoint]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("link", "fault", "point"), CASES)
-def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, scenarios: Scenarios) -> None:
+def test_a_run_survives_a_bad_link(link: str, fault: str, point: Checkpoint, scenarios: Scenarios) -> None:
     with scenarios.case("links") as scenario:
         scenario.come_to(point)
         bad = scenario.links[link]
@@ -44,11 +44,13 @@ def test_the_link_is_bad(link: str, fault: str, point: Checkpoint, scenarios: Sc
         FAULTS[fault](bad)
         scenario.breakpoints.release(point)
 
-        until(lambda: bad.struck > struck, timeout=SOON, what="the link to be bad for somebody")
-        until(lambda: bad.well, timeout=BLACK_HOLE + SOON, what="the link to be good again")
+        until(lambda: bad.struck > struck, timeout=SOON, what="the link to strike")
+        until(lambda: bad.well, timeout=BLACK_HOLE + SOON, what="the link to recover")
         well = time.monotonic()
-        # Within one attempt the client asks again, with the same key, while answers are lost.
+        # Within one attempt the client repeats a request with the same key while responses are lost.
         repeats = (
             4 if (link, fault) in (("registry", "ten replies lost"), ("registry", "five cut after 40 bytes")) else 1
         )
-        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well, repeats=repeats)
+        scenario.check_invariants(
+            scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well, repeats=repeats
+        )

@@ -1,4 +1,4 @@
-"""Servers that are there and will not serve: a full or read-only Redis, a full disk, a PostgreSQL that was stopped."""
+"""Servers that refuse to serve: a full or read-only Redis, a full disk, a stopped PostgreSQL."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ from tests.support.simulator.client import Simulator
 from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 
-NOBODY = 9  # a port at which nobody is a master
+NOBODY = 9  # a port on which no server listens
 
 
 def full(redis: Redis) -> None:
@@ -38,7 +38,7 @@ def master(redis: Redis) -> None:
 
 
 def locked(redis: Redis) -> None:
-    """Another password by now: who is in stays in, so everybody is shown out."""
+    """Change the password, and close the connections that signed in with the old one."""
     redis.config_set("requirepass", "another")
     redis.auth("another")
     for kind in ("normal", "pubsub"):
@@ -51,7 +51,7 @@ def unlocked(redis: Redis) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("spoil", "mend", "says"),
+    ("spoil", "repair", "logged"),
     [
         pytest.param(full, emptier, "OutOfMemory|maxmemory", id="full"),
         pytest.param(read_only, master, "ReadOnlyError|read only replica", id="read-only"),
@@ -59,8 +59,12 @@ def unlocked(redis: Redis) -> None:
     ],
 )
 @pytest.mark.parametrize("point", ["run_advanced", "intent_recorded"])
-def test_redis_will_not_serve(
-    point: Checkpoint, spoil: Callable[[Redis], None], mend: Callable[[Redis], None], says: str, scenarios: Scenarios
+def test_a_run_survives_a_redis_that_refuses_commands(
+    point: Checkpoint,
+    spoil: Callable[[Redis], None],
+    repair: Callable[[Redis], None],
+    logged: str,
+    scenarios: Scenarios,
 ) -> None:
     with scenarios.case("sqlite") as scenario, Redis(port=scenario.redis.port) as redis:
         scenario.come_to(point)
@@ -68,16 +72,16 @@ def test_redis_will_not_serve(
         spoil(redis)
         scenario.breakpoints.release(point)
 
-        until(lambda: re.search(says, scenario.log()[before:]), timeout=SOON, what=f"{says} in the log")
-        mend(redis)
+        until(lambda: re.search(logged, scenario.log()[before:]), timeout=SOON, what=f"{logged} in the log")
+        repair(redis)
 
         well = time.monotonic()
-        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
+        scenario.check_invariants(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["inventory_taken", "intent_recorded", "operation_done"])
-def test_postgresql_is_stopped_and_started(point: Checkpoint, scenarios: Scenarios) -> None:
+def test_a_run_survives_a_restart_of_postgresql(point: Checkpoint, scenarios: Scenarios) -> None:
     with scenarios.case("postgresql") as scenario:
         scenario.come_to(point)
         assert scenario.database is not None
@@ -89,7 +93,7 @@ def test_postgresql_is_stopped_and_started(point: Checkpoint, scenarios: Scenari
         server.start()
 
         well = time.monotonic()
-        scenario.whole(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
+        scenario.check_invariants(scenario.finished(scenario.run_id, timeout=SOON, supervised=True), started=well)
 
 
 @contextlib.contextmanager
@@ -100,7 +104,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if made.returncode:
-        pytest.skip(f"only who may mount can fill a disk for it: {made.stderr.strip()}")
+        pytest.skip(f"filling a disk needs the right to mount: {made.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -109,8 +113,10 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["inventory_taken", "image_read_again"])
-def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator, tmp_path: Path) -> None:
-    """Nothing is deleted, one line says so, and with room again it goes on."""
+def test_a_full_disk_of_the_store_stops_deletions_until_it_has_space(
+    point: Checkpoint, running: Simulator, tmp_path: Path
+) -> None:
+    """No image is deleted, one line of log says so, and the run goes on when the disk has space."""
     running.reset()
     with small_disk(tmp_path / "disk") as disk, redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
@@ -127,25 +133,25 @@ def test_the_disk_under_the_store_is_full(point: Checkpoint, running: Simulator,
             before = len(scenario.log())
             scenario.breakpoints.release(point)
 
-            def said(times: int) -> None:
+            def wait_for_lines(times: int) -> None:
                 message = "the store: database or disk is full"
                 until(lambda: scenario.log().count(message, before) >= times, timeout=SOON, what=f"{times} lines of it")
 
-            said(3)  # what was intended before the disk was full, is through
+            wait_for_lines(3)  # deletions with an intent from before the full disk are sent
             asked = len(scenario.asked("DELETE"))
-            said(5)
+            wait_for_lines(5)
             assert len(scenario.asked("DELETE")) == asked
             scenario.intents_first()
             assert "Traceback" not in scenario.log()[before:]
             ballast.unlink()
 
             well = time.monotonic()
-            scenario.whole(scenario.finished(scenario.run_id, timeout=SOON), started=well)
+            scenario.check_invariants(scenario.finished(scenario.run_id, timeout=SOON), started=well)
 
 
 @pytest.mark.slow
-def test_garbage_in_a_queue_ends_a_worker_and_its_supervisor_starts_it_again(tmp_path: Path) -> None:
-    """By design of Celery: what is no JSON at all is taken from the queue, and the worker ends."""
+def test_the_supervisor_restarts_workers_that_a_message_without_json_ended(tmp_path: Path) -> None:
+    """By Celery's design a worker takes such a message from the queue, and ends."""
     with redis_server() as server, Redis(port=server.port) as redis:
         sandbox = Sandbox(tmp_path, redis=server.url)
         with sandbox.running(*OURS, "worker") as worker:

@@ -171,14 +171,14 @@ HEADS = [
 
 
 @pytest.mark.parametrize(("method", "path"), [*(("GET", path) for path in READS), *(("HEAD", path) for path in HEADS)])
-def test_reads(both: Both, method: str, path: str) -> None:
+def test_the_fake_answers_reads_as_docker_registry(both: Both, method: str, path: str) -> None:
     real, fake = both.ask(method, path, headers={"Accept": m.ACCEPT})
     assert fake == real
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", m.IMAGE, m.INDEX, m.DOCKER_IMAGE, f"{m.DOCKER_INDEX};q=0.1"])
 @pytest.mark.parametrize("reference", ["v1", "{image}", "index", "{index}", "docker", "{docker}", "list", "{list}"])
-def test_accept(both: Both, reference: str, accept: str | None) -> None:
+def test_the_fake_handles_accept_as_docker_registry(both: Both, reference: str, accept: str | None) -> None:
     headers = {} if accept is None else {"Accept": accept}
     real, fake = both.ask("GET", f"/v2/shop/api/manifests/{reference}", headers=headers)
     assert fake == real
@@ -198,7 +198,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize("asked", RANGES)
-def test_ranges(both: Both, asked: str) -> None:
+def test_the_fake_serves_ranges_as_docker_registry(both: Both, asked: str) -> None:
     real, fake = both.ask("GET", "/v2/shop/api/blobs/{layer}", headers={"Range": asked})
     assert fake == real
 
@@ -292,7 +292,7 @@ STEPS: dict[str, list[Step]] = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_changes(fresh: Both, name: str) -> None:
+def test_the_fake_answers_changes_as_docker_registry(fresh: Both, name: str) -> None:
     """Step by step, each case in a repository of its own."""
     repository = name.replace(" ", "-").replace(",", "").lower()
     for url in fresh.urls:
@@ -309,7 +309,7 @@ def test_changes(fresh: Both, name: str) -> None:
 
 
 @pytest.mark.parametrize(("option", "switch"), [({"delete": False}, "off"), ({"readonly": True}, "read-only")])
-def test_refusals(option: dict[str, bool], switch: str) -> None:
+def test_the_fake_refuses_as_docker_registry(option: dict[str, bool], switch: str) -> None:
     with DockerRegistry() as server, FakeRegistry() as fake:
         fill(server.url)
         words = {name: pushed.digest for name, pushed in fill(fake.url).items()}

@@ -83,20 +83,22 @@ def prints_back(answer: httpx.Response, message: Any) -> dict[str, Any]:
         pytest.param("registries/{id}", registry_pb2.Registry, id="a registry"),
     ],
 )
-def test_listings(simulator: Simulator, api: httpx.Client, path: str, message: Any) -> None:
+def test_listings_parse_as_the_vendors_messages(
+    simulator: Simulator, api: httpx.Client, path: str, message: Any
+) -> None:
     where = path.format(id=simulator.registry_id, folder=simulator.folder_id)
     document = prints_back(api.get(f"/container-registry/v1/{where}"), message())
     assert document  # an empty answer would print back equal too
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_an_image(simulator: Simulator, api: httpx.Client, place: int) -> None:
+def test_an_image_parses_as_the_vendors_message(simulator: Simulator, api: httpx.Client, place: int) -> None:
     image = simulator.images()[place]
     document = prints_back(api.get(f"/container-registry/v1/images/{image['id']}"), image_pb2.Image())
     assert document["digest"] == image["digest"]
 
 
-def test_a_repository(api: httpx.Client, simulator: Simulator) -> None:
+def test_a_repository_parses_as_the_vendors_message(api: httpx.Client, simulator: Simulator) -> None:
     rows = api.get("/container-registry/v1/repositories", params={"registryId": simulator.registry_id}).json()
     for row in rows["repositories"]:
         assert (
@@ -112,13 +114,13 @@ def test_a_repository(api: httpx.Client, simulator: Simulator) -> None:
         pytest.param("images", 3, id="no scope"),
     ],
 )
-def test_errors(api: httpx.Client, path: str, code: int) -> None:
+def test_errors_parse_as_google_rpc_status(api: httpx.Client, path: str, code: int) -> None:
     answer = api.get(f"/container-registry/v1/{path}")
     assert answer.is_client_error
     assert prints_back(answer, Status())["code"] == code
 
 
-def test_an_unknown_token(simulator: Simulator) -> None:
+def test_an_unknown_token_is_answered_as_google_rpc_status(simulator: Simulator) -> None:
     answer = httpx.get(f"{simulator.url}/operations/crp0", headers={"Authorization": "Bearer t1.nobody"})
     assert (answer.status_code, prints_back(answer, Status())["code"]) == (401, 16)
 
@@ -130,7 +132,9 @@ def test_an_unknown_token(simulator: Simulator) -> None:
         pytest.param({"kind": "fail_operation", "code": 9, "message": "no"}, "error", id="failed"),
     ],
 )
-def test_an_operation(simulator: Simulator, api: httpx.Client, fault: dict[str, Any] | None, ends: str) -> None:
+def test_an_operation_parses_as_the_vendors_message(
+    simulator: Simulator, api: httpx.Client, fault: dict[str, Any] | None, ends: str
+) -> None:
     image = simulator.push("shop/operations")
     simulator.switch(operation_seconds_from=0.2, operation_seconds_to=0.2)
     if fault:
@@ -149,7 +153,7 @@ def test_an_operation(simulator: Simulator, api: httpx.Client, fault: dict[str, 
     }
 
 
-def test_the_refusal_of_a_child(simulator: Simulator, api: httpx.Client) -> None:
+def test_the_refusal_of_an_index_child_parses_as_google_rpc_status(simulator: Simulator, api: httpx.Client) -> None:
     child = next(image for image in simulator.images("shop/api") if "v1" in image["tags"])
     index = next(image for image in simulator.images("shop/api") if image["index"])
     answer = api.delete(f"/container-registry/v1/images/{child['id']}")
@@ -158,7 +162,7 @@ def test_the_refusal_of_a_child(simulator: Simulator, api: httpx.Client) -> None
     assert status["message"] == f"Images {child['id']} are used by image lists {index['id']}"
 
 
-def test_a_token_for_a_signed_key(simulator: Simulator) -> None:
+def test_the_token_for_a_signed_key_parses_as_the_vendors_message(simulator: Simulator) -> None:
     key = simulator.service_account_key()
     now = int(time.time())
     claims = {"iss": key["service_account_id"], "aud": AUDIENCE, "iat": now, "exp": now + 3_600}
@@ -169,7 +173,7 @@ def test_a_token_for_a_signed_key(simulator: Simulator) -> None:
     assert document["iamToken"].startswith("t1.")
 
 
-def test_printed_empty_fields_parse_too(simulator: Simulator, api: httpx.Client) -> None:
+def test_printed_empty_fields_parse(simulator: Simulator, api: httpx.Client) -> None:
     """The other style of empty fields: what is printed then is exactly the messages' own defaults."""
     try:
         simulator.switch(empty_fields="printed")
@@ -205,13 +209,17 @@ def test_printed_empty_fields_parse_too(simulator: Simulator, api: httpx.Client)
         ),
     ],
 )
-def test_answers_of_cloud_registry(simulator: Simulator, api: httpx.Client, path: str, message: Any) -> None:
+def test_responses_of_cloud_registry_parse_as_the_vendors_messages(
+    simulator: Simulator, api: httpx.Client, path: str, message: Any
+) -> None:
     where = path.format(id=simulator.registry_id, folder=simulator.folder_id)
     assert prints_back(api.get(f"/cloud-registry/v1/{where}"), message())
 
 
 @pytest.mark.parametrize("switches", [{}, {"artifacts_of_image": "per_digest"}, {"artifact_path": "parent"}], ids=str)
-def test_artifacts_of_all_sorts(simulator: Simulator, api: httpx.Client, switches: dict[str, str]) -> None:
+def test_artifacts_of_every_kind_parse_as_the_vendors_message(
+    simulator: Simulator, api: httpx.Client, switches: dict[str, str]
+) -> None:
     """Of tags, digests and an index, and one that is no image."""
     simulator.push_other("docs/readme", properties={"made": "by hand"})
     usual = simulator.switch()
@@ -263,7 +271,7 @@ def test_artifacts_of_all_sorts(simulator: Simulator, api: httpx.Client, switche
         ),
     ],
 )
-def test_parameters_are_fields_of_the_request(
+def test_query_parameters_are_fields_of_the_vendors_request(
     simulator: Simulator, api: httpx.Client, message: Any, path: str, parameters: dict[str, Any]
 ) -> None:
     """All of them: what is not asked for here is a page token or the other scope."""
@@ -275,7 +283,7 @@ def test_parameters_are_fields_of_the_request(
     assert fields - sent.keys() <= {"pageToken", "folderId"}
 
 
-def test_the_deletion_of_an_artifact(simulator: Simulator, api: httpx.Client) -> None:
+def test_the_deletion_of_an_artifact_parses_as_the_vendors_message(simulator: Simulator, api: httpx.Client) -> None:
     simulator.push("shop/operations", tags=["gone"])
     artifact = simulator.artifact("shop/operations", "gone")["id"]
     accepted = prints_back(api.delete(f"{ARTIFACTS}/{artifact}"), Operation())
@@ -292,7 +300,7 @@ def test_the_deletion_of_an_artifact(simulator: Simulator, api: httpx.Client) ->
     assert prints_back(api.get(f"{ARTIFACTS}/{artifact}"), Status())["code"] == 5
 
 
-def test_the_paths_of_cloud_registry() -> None:
+def test_the_paths_of_cloud_registry_are_the_vendors() -> None:
     """As the vendor's services name them."""
     services = [
         artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"],
@@ -316,7 +324,7 @@ def test_the_paths_of_cloud_registry() -> None:
     }.items() <= paths.items()
 
 
-def test_printed_empty_fields_of_artifacts_parse_too(simulator: Simulator, api: httpx.Client) -> None:
+def test_printed_empty_fields_of_artifacts_parse(simulator: Simulator, api: httpx.Client) -> None:
     simulator.push_index("shop/empty", [], tags=["none"])
     try:
         simulator.switch(empty_fields="printed")
@@ -330,19 +338,19 @@ def test_printed_empty_fields_of_artifacts_parse_too(simulator: Simulator, api: 
     ]
 
 
-def test_page_tokens_fit(simulator: Simulator, api: httpx.Client) -> None:
+def test_page_tokens_have_the_allowed_length(simulator: Simulator, api: httpx.Client) -> None:
     token = api.get(
         "/container-registry/v1/images", params={"registryId": simulator.registry_id, "pageSize": 1}
     ).json()["nextPageToken"]
     assert 0 < len(token) <= 100
 
 
-def test_nothing_was_refused(simulator: Simulator) -> None:
+def test_the_simulator_refused_no_request(simulator: Simulator) -> None:
     """Last: all these calls were calls of the service."""
     assert simulator.state()["refused"] == []
 
 
-def test_manifests_are_json_of_their_digest(simulator: Simulator) -> None:
+def test_manifests_are_json_and_match_their_digest(simulator: Simulator) -> None:
     login = base64.b64encode(f"iam:{simulator.token}".encode()).decode()
     image = simulator.images("shop/api")[0]
     answer = httpx.get(

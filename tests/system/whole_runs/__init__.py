@@ -1,1 +1,1 @@
-"""Whole nights with real processes and servers."""
+"""Whole runs with real processes and servers."""

@@ -1,4 +1,4 @@
-"""Nights on a real registry, with and without its cache."""
+"""Fixtures of a real registry, with and without its cache."""
 
 from tests.support.oci.conftest import pusher, registry
 

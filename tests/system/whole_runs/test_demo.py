@@ -1,4 +1,4 @@
-"""The night of `make demo`: two and a half thousand images, of which hundreds go."""
+"""The run of `make demo`: two and a half thousand images, of which hundreds are deleted."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.tasks.test_night import bytes_agree
 
 
 @pytest.mark.slow
-def test_the_bytes_agree(simulator: Simulator, tmp_path: Path) -> None:
+def test_plan_metrics_and_registry_agree_on_the_reclaimed_bytes(simulator: Simulator, tmp_path: Path) -> None:
     simulator.fill("demo")
     before = {image["id"] for image in simulator.images()}
     bytes_agree(simulator, tmp_path)

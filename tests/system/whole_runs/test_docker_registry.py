@@ -1,4 +1,4 @@
-"""Whole nights on Debian's docker-registry: what goes, what stays whole, what the registry's collector frees then."""
+"""Whole runs on Debian's docker-registry: deleted images, whole images, and the bytes that its collector frees."""
 
 import json
 import subprocess
@@ -37,12 +37,12 @@ def make_harness(tmp_path):
 
 @pytest.mark.slow
 def test_plan_metrics_and_disk_agree_on_the_bytes_without_a_cache(tmp_path):
-    """With one: `tests/tasks/test_night.py`."""
+    """`tests/tasks/test_night.py` has the same test with a cache."""
     real_runs.bytes_agree(tmp_path, cache=False)
 
 
 def plan_of(made):
-    """What `registry-gc plan` prints."""
+    """The JSON of `registry-gc plan`."""
     words = ["plan", "production", "--config", str(made.path), "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", *words], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
@@ -50,7 +50,7 @@ def plan_of(made):
     return json.loads(done.stdout)
 
 
-def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(make_harness):
+def test_images_that_no_listing_shows_make_the_reclaimable_bytes_an_upper_bound(make_harness):
     with DockerRegistry() as registry:
         contents = fill(registry, now=datetime.now(UTC), repositories=REPOSITORIES[:2], by_skopeo=False)
         expected = real_runs.expected_deletions(contents, ["nightly", "pr-*"])
@@ -61,7 +61,7 @@ def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(make_harne
         assert real_runs.still_present(registry, contents.images) == frozenset(contents.images) - expected
         freed = real_runs.collected(registry, contents)
         reclaimed = real_runs.named(made.store, run.id, reclaimed=True)
-        # Everything that is freed was named; what was named and is not freed, overwritten images hold.
+        # Every freed blob was counted; overwritten images hold the counted blobs that are not freed.
         assert freed == contents.freed(expected)
         assert reclaimed == contents.freed(expected, of=contents.listed)
         held = reclaimed.items() - freed.items()
@@ -72,8 +72,8 @@ def test_what_is_untagged_and_unlisted_makes_the_bytes_an_upper_bound(make_harne
         real_runs.pull_all(registry, (key for key in contents.unlisted if contents.images[key].config))
 
 
-def test_delete_untagged_breaks_indexes_that_are_kept():
-    """The server's own doing, up to 2.8.3, whoever deletes: never run it with that option beside us."""
+def test_the_collectors_delete_untagged_breaks_kept_indexes():
+    """A fault of docker-registry up to 2.8.3: users must not run its collector with that option."""
     with DockerRegistry() as registry:
         contents = fill(registry, repositories=["shop/api"], untagged=False, by_skopeo=False)
         indexes = [key for key, manifest in contents.images.items() if manifest.media_type == INDEX and manifest.tags]
@@ -105,7 +105,7 @@ def keys_of(pushed):
         pytest.param({"readonly": True}, "read-only", id="read-only"),
     ],
 )
-def test_a_registry_that_deletes_nothing_is_left_at_once(make_harness, options, says):
+def test_a_run_stops_at_once_if_the_registry_refuses_deletions(make_harness, options, says):
     with DockerRegistry() as registry:
         pushed = push_old(registry, 12)
         registry.restart(**options)
@@ -123,7 +123,7 @@ def secret(folder, text, **keys):
     return {"credentials": {"username": "robot", "password": {"file": str(path)}}, **keys}
 
 
-def test_htpasswd(make_harness, tmp_path):
+def test_signs_in_with_a_password_of_htpasswd(make_harness, tmp_path):
     with DockerRegistry(auth=HtpasswdAuth("robot", "right")) as registry:
         sign_in = {"authorization": basic("robot", "right")}
         pushed = push_old(registry, **sign_in)
@@ -138,8 +138,8 @@ def test_htpasswd(make_harness, tmp_path):
 GRANTS = ("registry:catalog:*", "repository:shop/*:pull,push,delete")
 
 
-def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
-    """The token server says 300 seconds, the registry takes a token for two; one batch lasts longer."""
+def test_replaces_a_token_that_the_registry_refuses_in_mid_run(make_harness, tmp_path):
+    """The token server reports 300 seconds, the registry accepts a token for two; one batch lasts longer."""
     with TokenServer({"robot": TokenUser("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         sign_in = {"authorization": tokens.bearer("robot", "repository:shop/api:pull,push")}
         pushed = push_old(registry, 20, **sign_in)
@@ -161,7 +161,7 @@ def test_a_token_that_is_refused_half_way_is_replaced(make_harness, tmp_path):
         assert scopes.count("repository:shop/api:delete") > 1
 
 
-def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
+def test_a_token_without_the_right_to_delete_is_reported_as_permission_denied(make_harness, tmp_path):
     users = {
         "robot": TokenUser("right", ("registry:catalog:*", "repository:shop/*:pull")),
         "writer": TokenUser("", ("repository:shop/*:pull,push",)),
@@ -179,7 +179,7 @@ def test_a_token_that_may_not_delete_is_a_refusal(make_harness, tmp_path):
         assert 0 < len(refused) <= 12, "a refusal is not asked about again and again"
 
 
-def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(make_harness, tmp_path):
+def test_sends_the_password_to_another_host_only_if_token_hosts_names_it(make_harness, tmp_path):
     with TokenServer({"robot": TokenUser("right", GRANTS)}) as tokens, DockerRegistry(auth=tokens.auth) as registry:
         run = make_harness(registry, entry=secret(tmp_path, "right")).sweep()
         assert (run.outcome, tokens.asked) == ("failed", [])
@@ -188,18 +188,18 @@ def test_a_token_server_elsewhere_is_given_no_password_unless_the_file_says_so(m
         assert (run.outcome, {request.status for request in tokens.asked}) == ("succeeded", {200})
 
 
-@pytest.mark.parametrize("looked", [False, True], ids=["before the repository is looked at again", "after it"])
-def test_a_tag_that_moves_in_mid_run_is_left_alone(make_harness, looked):
+@pytest.mark.parametrize("rechecked", [False, True], ids=["before the recheck", "after the recheck"])
+def test_keeps_an_image_whose_tag_moves_in_mid_run(make_harness, rechecked):
     with DockerRegistry() as registry:
         first, second, third = push_old(registry)
         made = make_harness(registry)
         run_id, task_calls = made.plan()
         assert [task_call.task for task_call in task_calls] == ["gc.recheck"]
-        if looked:
+        if rechecked:
             task_calls = made.carry_out(task_calls, until="gc.delete_batch")
         pusher = Pusher(registry.url)
-        new = pusher.image("shop/api", "old-0", layers=[b"pushed since"])  # its tag goes on to another image
-        pusher.tag(second, "wanted")  # it gets one that nobody planned
+        new = pusher.image("shop/api", "old-0", layers=[b"pushed since"])  # its tag moves to another image
+        pusher.tag(second, "wanted")  # a tag that the plan does not have
         made.carry_out(task_calls)
         outcomes = made.outcomes(run_id)
         assert outcomes[first.digest] == outcomes[second.digest] == ("skipped", "changed")

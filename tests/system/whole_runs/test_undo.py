@@ -1,4 +1,4 @@
-"""What a night deleted from Debian's docker-registry is put back: before its collector has run, and after."""
+"""Restores of images that a run deleted from Debian's docker-registry, before its collector ran and after."""
 
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ def harness(registry, tmp_path):
     made.store.dispose()
 
 
-def test_before_the_collector_everything_comes_back(tmp_path):
+def test_restores_every_image_before_the_collector_ran(tmp_path):
     with DockerRegistry() as registry:
         repositories = REPOSITORIES[:2]
         contents = fill(registry, now=datetime.now(UTC), repositories=repositories, untagged=False, by_skopeo=False)
@@ -42,18 +42,20 @@ def test_before_the_collector_everything_comes_back(tmp_path):
 
 @pytest.fixture
 def own_shared_and_index(pusher):
-    """Three images to be deleted: one with a layer of its own, one whose blobs a kept one has, and an index of both."""
+    """Images to delete: one with a layer of its own, one whose blobs a kept image has too, and an index of both."""
     own = pusher.image("shop/api", "old-own", layers=[b"base", b"own"])
     shared = pusher.image("shop/api", "old-shared", layers=[b"base"])
-    pusher.image("shop/api", "v1", layers=[b"base"], annotations={"kept": "yes"})  # another manifest, the same blobs
+    pusher.image(
+        "shop/api", "v1", layers=[b"base"], annotations={"kept": "yes"}
+    )  # another manifest with the same blobs
     index = pusher.index("shop/api", "old-index", children=[own, shared])
     for tag in pusher.tags("shop/api"):
-        pusher.pull_whole("shop/api", tag)  # a cache knows every blob now
+        pusher.pull_whole("shop/api", tag)  # so that a cache has every blob
     return own, shared, index
 
 
-def test_after_the_collector_what_is_lost_is_named(registry, pusher, harness, own_shared_and_index):
-    """A cache takes a manifest, answers 201, and has nothing: that is never called whole, and a restart ends it."""
+def test_reports_lost_images_after_the_collector_ran(registry, pusher, harness, own_shared_and_index):
+    """A cache can answer 201 for a manifest without blobs: it is not reported as whole. A restart empties the cache."""
     own, shared, index = own_shared_and_index
     run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 3)
@@ -84,8 +86,8 @@ def is_whole(registry, digest):
     return True
 
 
-def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
-    """Here it does not remember the manifest: that is put and read back, and only its blobs are missing."""
+def test_reports_blobs_that_only_a_cache_has_as_lost(tmp_path):
+    """The cache has the blobs and not the manifest: the manifest is restored, and its blobs are missing."""
     with DockerRegistry(cache=True) as registry:
         pusher = Pusher(registry.url)
         image = pusher.image("shop/api", "old", layers=[b"a layer"])
@@ -100,7 +102,7 @@ def test_blobs_that_a_cache_remembers_are_not_there(tmp_path):
         assert (restored.answer, set(restored.missing)) == ("lost", {blob.digest for blob in image.blobs})
 
 
-def test_a_tag_that_was_pushed_since_is_left_to_whoever_pushed_it(pusher, harness, own_shared_and_index):
+def test_leaves_a_tag_that_was_pushed_after_the_deletion(pusher, harness, own_shared_and_index):
     own, _, _ = own_shared_and_index
     run = harness.sweep()
     new = pusher.image("shop/api", "old-own", layers=[b"pushed since"])
