@@ -20,6 +20,7 @@ from worker.config.values import Reader, list_schema, read_text, read_texts, tex
 
 EXAMPLE, OCI_EXAMPLE = "https://cr.yandex", "https://registry.example.com"
 KEPT_APART = "store the whole URL in {file: PATH} or {env: NAME}"
+NO_PROXY_URL = "is not the URL of a proxy"
 PROXY_REMEDY = "write http://HOST:PORT (https:// is read too, socks is not)"
 SCHEME = "[A-Za-z][A-Za-z0-9]*://"
 
@@ -129,10 +130,6 @@ def read_proxy(value: str) -> str:
     return value
 
 
-def _proxy_flaw(text: str) -> str:
-    return "" if is_proxy_url(text if "://" in text else f"http://{text}") else "is no URL of a proxy"
-
-
 def _without_password(flaw: Callable[[str], str], example: str) -> BeforeValidator:
     """Refuses a URL of the store or of Redis with a flaw or a password. A store's path may still be relative."""
 
@@ -187,7 +184,11 @@ Hosts = Annotated[tuple[str, ...], Reader(read_hosts, list_schema("^[A-Za-z0-9.:
 Listen = Annotated[tuple[str, int], Reader(read_listen, text_schema("^.+:[0-9]{1,5}$", "127.0.0.1:9811"))]
 ProxyUrl = Annotated[
     Annotated[str, BeforeValidator(written(read_proxy)), AS_TEXT]
-    | Annotated[Secret, holds(_proxy_flaw, PROXY_REMEDY), AS_SECRET],
+    | Annotated[
+        Secret,
+        holds(lambda url: "" if is_proxy_url(url if "://" in url else f"http://{url}") else NO_PROXY_URL, PROXY_REMEDY),
+        AS_SECRET,
+    ],
     TEXT_OR_SECRET,
     url_schema("https?://"),
 ]

@@ -51,7 +51,10 @@ class SettingsWatch:
                 self._seen, self._settings = self._stamp(), self._load()
             elif self._stamp() != self._seen:
                 self._read_when_still()
-                self._log()
+                if isinstance(self._settings, ConfigError):
+                    log.error("configuration_refused", file=str(self._path), reason=str(self._settings))
+                else:
+                    log.info("configuration_reloaded", file=str(self._path))
             if isinstance(self._settings, ConfigError):
                 raise self._settings
             self._known |= {registry.key: registry for registry in self._settings.registries.values()}
@@ -61,12 +64,6 @@ class SettingsWatch:
         """A registry by its key, from the last valid file that contained it and that this process read."""
         with self._lock:
             return self._known.get(key)
-
-    def _log(self) -> None:
-        if isinstance(self._settings, ConfigError):
-            log.error("configuration_refused", file=str(self._path), reason=str(self._settings))
-        else:
-            log.info("configuration_reloaded", file=str(self._path))
 
     def _read_when_still(self) -> None:
         """Read the file after its stamp has been stable for `still` seconds and is unchanged after the read."""

@@ -189,7 +189,7 @@ def test_a_registry_that_was_not_asked_for() -> None:
 
 
 def test_requests_carry_what_the_api_wants() -> None:
-    assert dict(protocol.list_artifacts(ROOT, REGISTRY, "next").query) == {
+    assert dict(protocol.list_artifacts(ROOT, REGISTRY, token="next").query) == {
         "registryId": REGISTRY,
         "kind": "ARTIFACT",
         "status": "ACTIVE",

@@ -60,12 +60,12 @@ class ArtifactDeleter:
             raise NotFoundError("no artifact has this digest", self._registry.http.registry, f"DELETE {label}")
         if new := before.tags[image.digest] - set(image.tags):
             raise TooLateError(f"the image is now tagged {', '.join(sorted(new))}", self._registry.http.registry, label)
-        self._requested_in(path).add(image.digest)
+        self.requested(path).add(image.digest)
         try:
             return self._request_deletions(before, image, key, not_after)
         except RegistryError as error:
             if not error.maybe_done:
-                self._requested_in(path).discard(image.digest)
+                self.requested(path).discard(image.digest)
             raise
 
     def _check_type(self) -> None:
@@ -73,7 +73,7 @@ class ArtifactDeleter:
         with self._lock:
             if self._suitable:
                 return
-            request = protocol.get_registry(self._root, self._id)
+            request = api.get_registry(f"{self._root}{protocol.API}/registries", self._id)
             wire = self._registry.call(request, lambda response: protocol.registry(response, self._id))
             if wire.type == "TRANSITIONAL" and not self._transitional:
                 raise UnsuitableError(
@@ -82,11 +82,8 @@ class ArtifactDeleter:
                 )
             self._suitable = True
 
-    def requested(self, path: str) -> frozenset[str]:
-        """Digests of a folder whose deletion this process requested: they may disappear at any moment."""
-        return frozenset(self._requested_in(path).copy())
-
-    def _requested_in(self, path: str) -> set[str]:
+    def requested(self, path: str) -> set[str]:
+        """The live set of digests in a folder whose deletion this process requested: they may be gone at any moment."""
         with self._lock:
             return self._digests.setdefault(path, set())
 
@@ -139,8 +136,7 @@ class ArtifactDeleter:
         """Reread an artifact: why it must not be deleted with this image; "" if it may be.
 
         A moved tag may keep its artifact's id, so the id does not prove what the deletion removes. `as_listed`: refuse
-        a modified artifact too. Raises NotFoundError if the artifact is deleted or being deleted, and any other
-        RegistryError.
+        a modified artifact too. Raises RegistryError: NotFoundError if the artifact is deleted or being deleted.
         """
         label = about(path, image.digest)
         request = protocol.get_artifact(self._root, artifact.id, label)

@@ -117,7 +117,7 @@ class DeletionFollower:
         except RegistryError as error:
             error.maybe_done = True
             raise
-        return effect_of(image, deletion.before, after, self._deletions.requested(path))
+        return effect_of(image, deletion.before, after, self._deletions.requested(path).copy())
 
     def _failure(self, image: Image, effect: DeletionEffect, errors: Sequence[RegistryError]) -> RegistryError | None:
         """Why a remaining image will not be deleted; None: it may still be deleted."""

@@ -109,20 +109,15 @@ class Artifact(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
 # Requests.
 
 
-def list_artifacts(root: str, registry_id: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
-    """A page of all artifacts of a registry."""
-    query = {"registryId": registry_id, "kind": "ARTIFACT", "status": "ACTIVE"}
-    return listing(f"{root}{API}/artifacts", "artifacts", query, token, page_size)
-
-
-def list_folder(root: str, registry_id: str, path: str, token: str = "", page_size: int = PAGE_SIZE) -> Request:
-    """A page of the content of one folder."""
+def list_artifacts(
+    root: str, registry_id: str, path: str | None = None, token: str = "", page_size: int = PAGE_SIZE
+) -> Request:
+    """A page of the content of one folder; `path` None: of all artifacts of the registry."""
+    if path is None:
+        query = {"registryId": registry_id, "kind": "ARTIFACT", "status": "ACTIVE"}
+        return listing(f"{root}{API}/artifacts", "artifacts", query, token, page_size)
     url = f"{root}{API}/registries/{quote(registry_id, safe='')}:listArtifacts"
     return listing(url, path, {"path": path}, token, page_size)
-
-
-def get_registry(root: str, registry_id: str) -> Request:
-    return api.get_registry(f"{root}{API}/registries", registry_id)
 
 
 def get_artifact(root: str, artifact_id: str, about: str) -> Request:

@@ -26,10 +26,11 @@ from worker.registries.docker.manifest_cache import (
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
 from worker.registries.http.loops import each
-from worker.registries.http.messages import Request, Response, Retries
+from worker.registries.http.messages import Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.responses import server_time
 from worker.registries.interface import Deletion, Manifest, ManifestCache, Registry
+from worker.registries.yandex import api
 from worker.registries.yandex import cloud_protocol as protocol
 from worker.registries.yandex.api import PAGE_SIZE
 from worker.registries.yandex.client import YandexRegistry
@@ -74,7 +75,7 @@ class YandexCloudRegistry(YandexRegistry):
             protocol.registry(response, self._id)
             return server_time(response)
 
-        return self.call(protocol.get_registry(self._root, self._id), read)
+        return self.call(api.get_registry(f"{self._root}{protocol.API}/registries", self._id), read)
 
     # Listing
 
@@ -109,13 +110,11 @@ class YandexCloudRegistry(YandexRegistry):
 
     def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
         """The artifacts of a folder; None: of the whole registry."""
-
-        def request(token: str) -> Request:
-            if path is None:
-                return protocol.list_artifacts(self._root, self._id, token, self.page_size)
-            return protocol.list_folder(self._root, self._id, path, token, self.page_size)
-
-        return self.pages(request, lambda response: protocol.page(response, self._id), lambda row: row.id or "")
+        return self.pages(
+            lambda token: protocol.list_artifacts(self._root, self._id, path, token, self.page_size),
+            lambda response: protocol.page(response, self._id),
+            lambda row: row.id or "",
+        )
 
     def _list_all(self) -> ArtifactsByFolder:
         listing = ArtifactsByFolder(self._id)

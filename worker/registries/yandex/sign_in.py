@@ -61,12 +61,8 @@ def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
 
 def iam_tokens(secret: Secret) -> Tokens:
     """A configured IAM token, reread at each use, so that a renewed file needs no restart."""
-
-    def fetch() -> Token:
-        return Token(check_token(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0)
-
     return Tokens(
-        fetch,
+        lambda: Token(check_token(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0),
         f"IAM tokens are valid for at most 12 hours: write a new token to {secret.where}, or use a service account key",
     )
 

@@ -225,7 +225,7 @@ def test_the_environment_names_no_proxy(text: str) -> None:
         ),
         pytest.param(
             "{env: PROXY}",
-            "environment variable PROXY is no URL of a proxy;"
+            "environment variable PROXY is not the URL of a proxy;"
             " write http://HOST:PORT (https:// is read too, socks is not)",
             id="a secret that is none",
         ),
