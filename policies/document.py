@@ -1,6 +1,6 @@
-"""A mapping that a person wrote -> Policy; every mistake named by path, value and remedy, all of them at once.
+"""Reads a policy from a document and reports all its mistakes at once, each with path, value and remedy.
 
-The forms say which keys there are and read each value. What is not built yet is refused by name, never ignored.
+The forms define the keys and read each value. They reject the keys of conditions that are not built yet.
 """
 
 import hashlib
@@ -35,30 +35,30 @@ from policies.units import shown
 
 
 def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, tuple[Mistake, ...]]:
-    """A policy, or everything that is wrong with its document. `at`: where that stands, as `policies.nightly`."""
+    """The policy, or all mistakes of its document. `at`: the path of the document, such as `policies.nightly`."""
     if not isinstance(document, list):
-        what = f"expected a list of rules, got {shown(document)}"
-        return None, (Mistake(at, what, f"write, for example, - {A_RULE}"),)
+        got = f"expected a list of rules, got {shown(document)}"
+        return None, (Mistake(at, got, f"write, for example, - {A_RULE}"),)
     mistakes: list[Mistake] = []
     rules: list[Rule] = []
     canonical: list[object] = []
-    taken: dict[str, str] = {}
-    for number, one in enumerate(document):
+    paths: dict[str, str] = {}  # name of a rule -> path of the first rule with that name
+    for number, item in enumerate(document):
         here = f"{at}[{number}]"
-        name_of_rule = one.get("name") if isinstance(one, dict) else None
-        if isinstance(name_of_rule, str) and (other := taken.setdefault(name_of_rule, here)) != here:
-            got = f"{shown(name_of_rule)} is the name of {other} already"
-            mistakes.append(Mistake(f"{here}.name", got, "give each rule its own"))
-        if empty := list(_without_value(one, here)):
+        rule_name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(rule_name, str) and (other := paths.setdefault(rule_name, here)) != here:
+            got = f"{shown(rule_name)} is already the name of {other}"
+            mistakes.append(Mistake(f"{here}.name", got, "give each rule its own name"))
+        if empty := list(_without_value(item, here)):
             mistakes += empty
             continue
         try:
-            form = RuleForm.model_validate(one, context=())
+            form = RuleForm.model_validate(item, context=())
         except ValidationError as error:
-            mistakes += mistakes_of(error, RuleForm, one, here)
+            mistakes += mistakes_of(error, RuleForm, item, here)
             continue
-        if wrong := list(_whole(form, here)):
-            mistakes += wrong
+        if rule_mistakes := list(_mistakes_of_rule(form, here)):
+            mistakes += rule_mistakes
             continue
         rules.append(_rule(form))
         canonical.append(form.model_dump(exclude_none=True))
@@ -69,7 +69,7 @@ def parse_policy(name: str, document: object, at: str) -> tuple[Policy | None, t
 
 
 def _without_value(tree: object, here: str) -> Iterator[Mistake]:
-    """Every key and item without a value: a condition that lost its value must never count as left out."""
+    """Every key and item without a value: such a condition must not count as absent."""
     if tree is None:
         yield no_value(here)
     elif isinstance(tree, dict):
@@ -80,8 +80,8 @@ def _without_value(tree: object, here: str) -> Iterator[Mistake]:
             yield from _without_value(value, join(here, number))
 
 
-def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
-    """What is wrong with a rule whose every value is right."""
+def _mistakes_of_rule(form: RuleForm, here: str) -> Iterator[Mistake]:
+    """The mistakes of a rule whose values are all valid."""
     if (form.delete is None) is (form.keep is None):
         got, remedy = ("neither", "say which") if form.delete is None else ("both", "write one rule for each")
         yield Mistake(here, f"expected either delete or keep, got {got}", remedy)
@@ -97,14 +97,14 @@ def _whole(form: RuleForm, here: str) -> Iterator[Mistake]:
 
 
 def _rule(form: RuleForm) -> Rule:
-    asked = form.delete or form.keep or KeepConditions()
-    beyond = isinstance(asked, DeleteConditions)
-    most = asked.beyond_newest if isinstance(asked, DeleteConditions) else asked.newest
+    conditions = form.delete or form.keep or KeepConditions()
+    beyond = isinstance(conditions, DeleteConditions)
+    most = conditions.beyond_newest if isinstance(conditions, DeleteConditions) else conditions.newest
     return Rule(
         name=form.name,
         kind="delete" if beyond else "keep",
-        conditions=tuple(_conditions(asked)),
-        count=None if most is None else Count(most, beyond, asked.per or "repository"),
+        conditions=tuple(_conditions(conditions)),
+        count=None if most is None else Count(most, beyond, conditions.per or "repository"),
         repositories=_patterns(form.repositories, paths=True),
         except_repositories=_patterns(form.except_repositories, paths=True),
     )
@@ -123,9 +123,9 @@ _PLAIN: Mapping[str, Callable[[Any], Condition]] = {
 }
 
 
-def _conditions(asked: DeleteConditions | KeepConditions) -> Iterator[Condition]:
-    tags, except_tags = _patterns(asked.tags), _patterns(asked.except_tags)
-    if isinstance(asked, KeepConditions):
+def _conditions(conditions: DeleteConditions | KeepConditions) -> Iterator[Condition]:
+    tags, except_tags = _patterns(conditions.tags), _patterns(conditions.except_tags)
+    if isinstance(conditions, KeepConditions):
         if tags is not None or except_tags is not None:
             yield SomeTag(tags, except_tags)
     else:
@@ -133,10 +133,10 @@ def _conditions(asked: DeleteConditions | KeepConditions) -> Iterator[Condition]
             yield EveryTag(tags)
         if except_tags is not None:
             yield NoTag(except_tags)
-        if (any_tag := _patterns(asked.any_tag)) is not None:
+        if (any_tag := _patterns(conditions.any_tag)) is not None:
             yield AnyTag(any_tag)
     for key, condition in _PLAIN.items():
-        if (value := getattr(asked, key)) is not None:
+        if (value := getattr(conditions, key)) is not None:
             yield condition(value)
 
 

@@ -1,4 +1,4 @@
-"""pydantic's findings about a document in our words: one translator, for the configuration file and for policies."""
+"""Translates pydantic's errors into mistakes of a document, for the configuration file and for policies."""
 
 import re
 import typing
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from policies.mistakes import BadValueError, Mistake, closest, join, listed
 from policies.units import shown
 
-Explanation = tuple[str, str]  # what was found, what to write instead
-TAG = "\0"  # the names of a union's members begin with it, so that no path shows them: no document holds the character
+Explanation = tuple[str, str]  # the mistake, and its remedy
+TAG = "\0"  # begins the names of a union's members, to hide them from paths; no document has the character
 
 
 def written(read: Callable[[Any], Any]) -> Callable[[Any, ValidationInfo], Any]:
-    """Reads what a document says. What the program itself builds a form of, without a context, is not read again."""
+    """A validator that reads values of documents. The program builds forms from read values, without a context."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
         return value if info.context is None else read(value)
@@ -24,7 +24,7 @@ def written(read: Callable[[Any], Any]) -> Callable[[Any, ValidationInfo], Any]:
 
 
 class Form(BaseModel):
-    """A mapping of a document: nothing unknown. What is missing, unknown or no mapping is said in the form's words."""
+    """A mapping of a document without unknown keys. A form explains its missing and unknown keys itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -45,10 +45,10 @@ def unknown_key(key: str, known: list[str], cutoff: float = 0.7) -> Explanation:
 
 
 def mistakes_of(error: ValidationError, form: type[Form], tree: object, at: str) -> Iterator[Mistake]:
-    """What is wrong with `tree`, which stands at path `at` and was read as `form`."""
+    """The mistakes of `tree`, which is at path `at` and was read as `form`."""
     for detail in error.errors(include_url=False):
         if detail["type"] == "default_factory_not_called":
-            continue  # what it depends on is wrong by itself
+            continue  # its cause is another mistake
         steps = [step for step in detail["loc"] if not str(step).startswith(TAG)]
         if detail["type"] == "invalid_key":
             steps, got, remedy = steps[:-1], f"expected text as a key, got {shown(steps[-1])}", "put it in quotes"
@@ -101,7 +101,7 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Explanation]] = {
 
 
 def _form_at(form: type[Form], steps: Sequence[str | int]) -> type[Form]:
-    """The form that is read where `steps` lead from `form`."""
+    """The form at the end of `steps`, which begin at `form`."""
     for step in steps:
         field = form.model_fields.get(str(step))
         form = next(_forms(field.annotation), form) if field else form

@@ -1,4 +1,4 @@
-"""The keys that people may write in a rule, and how each value is read; editors use the JSON Schema of these forms."""
+"""The keys of a rule in a policy document, and how to read each value. Editors use the JSON Schema of these forms."""
 
 import json
 import re
@@ -20,23 +20,23 @@ LATER = frozenset(
     | {"media_types", "referrer", "orphan", "missing_children", "until_below", "all_of", "any_of", "not"}
 )
 A_RULE = "{name: …, delete: {…}}"
-NAME_REMEDY = "say in a few words what the rule is for"
+NAME_REMEDY = "write what the rule is for, in a few words"
 _MOST = 10**9  # images; the greatest count
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def _listed(what: str, example: str) -> Callable[[object], object]:
+def _listed(noun: str, example: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, list) or not value:
             inner = json.dumps(value if isinstance(value, str) else example, ensure_ascii=False)
-            raise BadValueError(f"expected a list of {what}s, got {shown(value)}", f"write, for example, [{inner}]")
+            raise BadValueError(f"expected a list of {noun}s, got {shown(value)}", f"write, for example, [{inner}]")
         return value
 
     return check
 
 
 def read_pattern(value: object, *, paths: bool) -> str:
-    """A pattern that some tag, or some repository's path, can match."""
+    """Reads a pattern that a tag or a repository's path can match."""
     if not isinstance(value, str):
         raise BadValueError(f"expected a pattern, got {shown(value)}", "write it in quotes")
     Patterns((value,), paths)
@@ -61,17 +61,17 @@ def _only_true(opposite: str) -> Callable[[object], bool]:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:
-        what = f"expected a whole number from 0 to {_MOST}, got {shown(value)}"
-        raise BadValueError(what, "write, for example, 10")
+        got = f"expected a whole number from 0 to {_MOST}, got {shown(value)}"
+        raise BadValueError(got, "write, for example, 10")
     return value
 
 
 def _per(value: object) -> str:
     if isinstance(value, str) and value.startswith("re:"):
-        raise BadValueError("a count by capture groups is not built yet", "known here: repository, registry")
+        raise BadValueError("counting by capture groups is not built yet", "write repository or registry")
     if value not in ("repository", "registry"):
-        what = f"expected repository or registry, got {shown(value)}"
-        raise BadValueError(what, "leave it out to count in each repository")
+        got = f"expected repository or registry, got {shown(value)}"
+        raise BadValueError(got, "leave it out to count in each repository")
     return str(value)
 
 
@@ -108,13 +108,13 @@ _DigestList = Annotated[
 ]
 _Number = Annotated[int, BeforeValidator(_count), Field(ge=0)]
 _PerForm = Annotated[Literal["repository", "registry"], BeforeValidator(_per)]
-_All = Annotated[Literal[True], BeforeValidator(_only_true("leave it out, and say which images are meant"))]
+_All = Annotated[Literal[True], BeforeValidator(_only_true("leave it out, and write conditions for the images"))]
 _TaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write untagged: true for images without tags"))]
 _UntaggedForm = Annotated[Literal[True], BeforeValidator(_only_true("write tagged: true for images with tags"))]
 
 
 class Conditions(Form):
-    """What may be asked in every rule."""
+    """The conditions that every rule may have."""
 
     tags: _TagPatterns | None = None
     except_tags: _TagPatterns | None = None
@@ -130,7 +130,7 @@ class Conditions(Form):
     all: _All | None = None
 
     A_MAPPING: ClassVar[Explanation] = ("a mapping of conditions", "write, for example, {older_than: 14d}")
-    MISPLACED: ClassVar[Mapping[str, Explanation]] = {}  # what the other verb has in its place
+    MISPLACED: ClassVar[Mapping[str, Explanation]] = {}  # conditions of the other kind of rule, with their remedies
 
     @classmethod
     def unknown(cls, key: str, _tree: object, /) -> Explanation:
@@ -141,7 +141,7 @@ class Conditions(Form):
 
 
 class DeleteConditions(Conditions):
-    """What a select rule asks."""
+    """The conditions of a select rule."""
 
     any_tag: _TagPatterns | None = None
     beyond_newest: _Number | None = None
@@ -152,7 +152,7 @@ class DeleteConditions(Conditions):
 
 
 class KeepConditions(Conditions):
-    """What a keep rule asks."""
+    """The conditions of a keep rule."""
 
     newest: _Number | None = None
 
@@ -163,7 +163,7 @@ class KeepConditions(Conditions):
 
 
 class RuleForm(Form):
-    """One rule of a policy: `delete` or `keep`, and where."""
+    """A rule of a policy: `delete` or `keep`, and its repositories."""
 
     name: Annotated[str, BeforeValidator(_name)]
     delete: DeleteConditions | None = None

@@ -1,8 +1,8 @@
-"""Which names tags and repositories can have, and why a pattern can match none of them.
+"""The names that tags and repositories can have, and why a pattern can match none of them.
 
 A tag is `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}` (OCI distribution specification, "Pulling manifests"). A path has the same
-characters and `/`; letters of either case, for some registries serve capitals. What is said here is certain: a pattern
-that might match some name is never refused.
+characters and `/`, and letters of either case, because some registries have capitals. The checks are certain: they
+never reject a pattern that might match a name.
 """
 
 import re
@@ -16,25 +16,27 @@ TAG_LENGTH = 128
 PATH_LENGTH = 255
 _TAG = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _NOT_FIRST = frozenset(".-")  # in a tag
-_REGULAR = frozenset("^$+()|{}\\")  # what makes a glob look like a regular expression
-_REPEAT = re.compile(r"\{[0-9]+(,[0-9]*)?\}")  # in RE2; any other { is the character itself
+_REGULAR = frozenset("^$+()|{}\\")  # characters that make a glob look like a regular expression
+_REPEAT = re.compile(r"\{[0-9]+(,[0-9]*)?\}")  # in RE2; any other { is a literal
 _BRACES = re.compile(r"([^{}]*)\{([^{}]*,[^{}]*)\}([^{}]*)")
 _ESCAPED_WORD = re.compile(r"\\[A-Za-z0-9]")
 
 
 def refuse_impossible(text: str, *, paths: bool = False) -> None:
-    """Raises BadValueError: no tag, or no repository's path, can match this pattern. It is a pattern by itself."""
+    """Raises BadValueError if no tag, or no repository's path, can match this valid pattern."""
     name = "repository's path" if paths else "tag"
-    if (why := next(_reasons(text, paths=paths), None)) is not None:
-        got = f"expected a pattern that a {name} can match, got {shown(text)}: {why}"
+    if (reason := next(_reasons(text, paths=paths), None)) is not None:
+        got = f"expected a pattern that a {name} can match, got {shown(text)}: {reason}"
         raise BadValueError(got, _remedy(text, paths))
 
 
 def _reasons(text: str, *, paths: bool) -> Iterator[str]:
-    """Why the pattern can match nothing; none where it may match something."""
+    """The reasons why the pattern can match nothing; none if it may match a name."""
     name, allowed, most = ("path", _TAG | {"/"}, PATH_LENGTH) if paths else ("tag", _TAG, TAG_LENGTH)
     if text.startswith("re:"):
-        yield from (f"a {name} cannot contain {shown(one)}" for one in _needed(text[3:]) if one not in allowed)
+        yield from (
+            f"a {name} cannot contain {shown(character)}" for character in _needed(text[3:]) if character not in allowed
+        )
         return
     if (word := _ESCAPED_WORD.search(text)) is not None:
         yield f"{word.group()} in a glob is the letter {word.group()[1:]}"
@@ -55,15 +57,16 @@ def _possible(kind: str, characters: str, allowed: frozenset[str]) -> bool:
         return characters in allowed
     if kind == "class":
         match = Patterns((f"re:{characters}",)).match
-        return any(match(one) is not None for one in allowed)
+        return any(match(character) is not None for character in allowed)
     return True
 
 
 def _needed(expression: str) -> Iterator[str]:
-    """Characters that every match of an RE2 expression has: literals outside of groups that no quantifier makes
-    optional. None where the expression has alternatives, or escapes that are not plain punctuation or classes.
+    """The characters that every match of an RE2 expression has: literals outside of groups that are not optional.
+
+    Empty if the expression has alternatives, or escapes other than of punctuation and classes.
     """
-    found: list[str] = []
+    needed: list[str] = []
     depth = at = 0
     while at < len(expression):
         character = expression[at]
@@ -86,8 +89,8 @@ def _needed(expression: str) -> Iterator[str]:
         at += width
         optional = expression[at : at + 1] in ("*", "?") or _REPEAT.match(expression, at) is not None
         if literal and not depth and not optional:
-            found.append(literal)
-    yield from found
+            needed.append(literal)
+    yield from needed
 
 
 def _class_width(expression: str, start: int) -> int:
@@ -105,27 +108,27 @@ def _class_width(expression: str, start: int) -> int:
 
 
 def _remedy(text: str, paths: bool) -> str:
-    """What to write instead."""
-    if text.startswith("!") and _is_right(text[1:].strip(), paths):
+    """A pattern to write instead."""
+    if text.startswith("!") and _is_valid(text[1:].strip(), paths):
         return f"write {text[1:].strip()} under {'except_repositories' if paths else 'except_tags'}"
     if text.startswith("re:"):
         return "write an expression on the whole name"
     several = _several(text)
-    if several and all(_is_right(one, paths) for one in several):
-        return "write several patterns: [" + ", ".join(f'"{one}"' for one in several) + "]"
+    if several and all(_is_valid(pattern, paths) for pattern in several):
+        return "write several patterns: [" + ", ".join(f'"{pattern}"' for pattern in several) + "]"
     if _REGULAR.intersection(text):
         expression = f"re:{text.removeprefix('^').removesuffix('$')}"
-        return f"write {expression}" if _is_right(expression, paths) else "write a regular expression as re:…"
+        return f"write {expression}" if _is_valid(expression, paths) else "write a regular expression as re:…"
     plain = text.strip()
-    return f"write {plain}" if plain != text and _is_right(plain, paths) else _form(plain, paths)
+    return f"write {plain}" if plain != text and _is_valid(plain, paths) else _form(plain, paths)
 
 
 def _form(text: str, paths: bool) -> str:
-    """How a tag or a path is written, where nothing better can be said."""
+    """How to write a tag or a path, if there is no better remedy."""
     if paths:
         path = re.sub("/{2,}", "/", text.rpartition("://")[2]).strip("/")
         return (
-            f"write {path}" if path and _is_right(path, paths) else "write the path alone, without host, tag or digest"
+            f"write {path}" if path and _is_valid(path, paths) else "write the path alone, without host, tag or digest"
         )
     if text.startswith("sha256:"):
         return f"write digests: [{text}]"
@@ -135,15 +138,15 @@ def _form(text: str, paths: bool) -> str:
 
 
 def _several(text: str) -> list[str]:
-    """The patterns that a person may have meant who wrote them as one, with commas, spaces or braces; or none."""
+    """The patterns that a person may have written as one, with commas, spaces or braces; or none."""
     if (braces := _BRACES.fullmatch(text)) is not None:
-        return [f"{braces[1]}{one.strip()}{braces[3]}" for one in braces[2].split(",")]
-    parts = [one for one in re.split(r"[,\s]+", text) if one]
+        return [f"{braces[1]}{choice.strip()}{braces[3]}" for choice in braces[2].split(",")]
+    parts = [part for part in re.split(r"[,\s]+", text) if part]
     plain = len(parts) > 1 and not _REGULAR.intersection(text)
     return parts if plain else []
 
 
-def _is_right(text: str, paths: bool) -> bool:
+def _is_valid(text: str, paths: bool) -> bool:
     try:
         Patterns((text,), paths)
     except BadValueError:

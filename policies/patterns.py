@@ -1,9 +1,8 @@
 """Tag and repository patterns: a glob, or `re:` and an RE2 expression; always the whole name.
 
-A glob knows `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which takes the next character as it is. In a repository's path `*`
-and `?` stay within a segment and `**` crosses segments. Expressions are RE2's, which answers in linear time whatever a
-user writes; globs of literal pieces and `*` alone, nearly all there are, are one expression of Python's
-that never tries a place again.
+A glob has `*`, `?`, `[a-z]`, `[!a-z]` and `\\`, which makes the next character a literal. In a repository's path `*`
+and `?` stay within a segment and `**` crosses segments. RE2 matches expressions in linear time. Globs of only literals
+and `*`, nearly all globs, become one expression of Python's `re` that does not backtrack.
 """
 
 import re
@@ -19,28 +18,28 @@ from policies.units import shown
 
 LONGEST = 512  # characters of one pattern
 _MEMORY = 32 << 20  # bytes; the most that RE2's automaton may take
-_TRIAL = "\x00 trial"  # no name of anything
-_RANGE = 16  # bytes; how exactly the range of what could match is told
+_TRIAL = "\x00 trial"  # no tag or path has this name
+_RANGE = 16  # bytes; the precision of the range of possible matches
 _TOKENS_ONLY = {"*", "**"}
 
 Token = tuple[str, str]  # kind ("text", "*", "**", "?", "class"), the characters
 
 
-Matcher = Callable[[str], str | None]  # the pattern that a whole name matches, if it is one of some
+Matcher = Callable[[str], str | None]  # name -> the pattern that it matches
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """Some patterns, as a user listed them. `match` tells which of them a whole name matches: of several a plain name,
-    else a plain beginning, else any.
+    """Patterns as a user listed them. `match` returns the pattern that a whole name matches; of several, a plain name
+    precedes a plain prefix, and that the others.
 
-    Raises BadValueError for one that cannot be understood, in RE2's own words where it is RE2 that cannot.
+    Raises BadValueError for a pattern that cannot be read, with RE2's own message if RE2 rejects it.
     """
 
     texts: tuple[str, ...]
     paths: bool = False  # globs on repository paths: `*` stays within a segment
     match: Matcher = field(init=False, repr=False, compare=False)
-    _plain: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true where a plain one matches
+    _plain: Callable[[str], object] = field(init=False, repr=False, compare=False)  # true if a plain pattern matches
     _others: Matcher | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -48,10 +47,10 @@ class Patterns:
             object.__setattr__(self, name, value)  # the one way to fill a frozen field
 
     def matching(self, names: Iterable[str]) -> set[str]:
-        """Those of the names that `match` tells a pattern of."""
+        """The names that match a pattern."""
         names = set(names)
-        found = set(filter(self._plain, names))
-        return found if self._others is None else found.union(filter(self._others, names - found))
+        plain = set(filter(self._plain, names))
+        return plain if self._others is None else plain.union(filter(self._others, names - plain))
 
     def __reduce__(self) -> tuple[type["Patterns"], tuple[tuple[str, ...], bool]]:
         return Patterns, (self.texts, self.paths)
@@ -61,7 +60,7 @@ class Patterns:
 
 
 def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[str], object], Matcher | None]:
-    """What tells the pattern; whether a plain one matches; what tells the pattern among the others."""
+    """The matcher of all patterns, a test for the plain patterns, and the matcher of the others."""
     plain: list[tuple[int, str, str]] = []  # rank, pattern, Python's expression
     expressions: list[tuple[str, str]] = []
     for text in texts:
@@ -73,8 +72,8 @@ def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[st
             case [start, ""]:
                 plain.append((1, text, f"{re.escape(start)}.*"))
             case [first, *between, last]:
-                # An atomic group takes the earliest place and never another: that leaves most room for the rest, and
-                # the time is linear whatever a user writes.
+                # An atomic group takes the first match and never backtracks: that leaves most room for the rest, and
+                # the time is linear for every pattern.
                 pieces = "".join(f"(?>.*?{re.escape(piece)})" for piece in between if piece)
                 plain.append((2, text, f"{re.escape(first)}{pieces}.*{re.escape(last)}"))
     others = _expressions(expressions) if expressions else None
@@ -86,9 +85,9 @@ def _matcher(texts: tuple[str, ...], paths: bool) -> tuple[Matcher, Callable[[st
     fullmatch = re.compile("|".join(f"({expression})" for _, _, expression in plain), re.DOTALL).fullmatch
 
     def match(name: str) -> str | None:
-        found = fullmatch(name)
-        if found is not None:
-            return known[(found.lastindex or 1) - 1]
+        matched = fullmatch(name)
+        if matched is not None:
+            return known[(matched.lastindex or 1) - 1]
         return None if others is None else others(name)
 
     return match, fullmatch, others
@@ -99,7 +98,9 @@ def _read(text: str, paths: bool) -> str | list[str]:
     if not text or text == "re:":
         raise BadValueError("expected a pattern, got an empty one", "write, for example, pr-*")
     if len(text) > LONGEST:
-        raise BadValueError(f"expected a pattern of at most {LONGEST} characters, got {len(text)}", "write several")
+        raise BadValueError(
+            f"expected a pattern of at most {LONGEST} characters, got {len(text)}", "write several patterns"
+        )
     if text.startswith("re:"):
         return text[3:]
     parts = list(tokens(text))
@@ -108,7 +109,7 @@ def _read(text: str, paths: bool) -> str | list[str]:
         for kind, characters in parts:
             if kind == "text":
                 pieces[-1] += characters
-            elif len(pieces) == 1 or pieces[-1]:  # stars side by side are one
+            elif len(pieces) == 1 or pieces[-1]:  # adjacent stars are one
                 pieces.append("")
         return pieces
     any_one = "[^/]" if paths else "."
@@ -119,7 +120,7 @@ def _read(text: str, paths: bool) -> str | list[str]:
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The parts of a glob. Raises BadValueError: it is none."""
+    """The parts of a glob. Raises BadValueError if the text is not a glob."""
     at = 0
     while at < len(text):
         character = text[at]
@@ -144,7 +145,7 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def _class(text: str, start: int) -> tuple[str, int]:
-    """The RE2 class that a glob's `[…]` at `start` means, and where the text goes on."""
+    """The RE2 class for a glob's `[…]` at `start`, and the index after it."""
     at = start + 1
     negated = text[at : at + 1] in ("!", "^")
     at += negated
@@ -167,7 +168,7 @@ def _quoted(characters: str) -> str:
 
 
 def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
-    """A matcher for some RE2 expressions at once. Most names are outside of what could match: one comparison."""
+    """One matcher for several RE2 expressions. A comparison rules most names out."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MEMORY
@@ -181,7 +182,7 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
             raise BadValueError(f"{_refused(text)}: {_words(error)}", _remedy(text)) from None
         try:
             ranges.append(compiled.possiblematchrange(_RANGE))
-        except re2.error:  # RE2 does not say between which two every name lies that matches
+        except re2.error:  # RE2 does not know the range of matching names
             ranges.append((b"", b"\xff"))
         together.Add(expression)
     if not _works(together):
@@ -194,8 +195,8 @@ def _expressions(expressions: list[tuple[str, str]]) -> Matcher:
         encoded = name.encode()
         if not least <= encoded <= greatest:
             return None
-        found: list[int] | None = together.Match(encoded)
-        return texts[min(found)] if found else None
+        matched: list[int] | None = together.Match(encoded)
+        return texts[min(matched)] if matched else None
 
     return matcher
 
@@ -206,13 +207,13 @@ def _refused(text: str) -> str:
 
 def _remedy(text: str) -> str:
     if text.startswith("re:"):
-        return "write it as RE2 reads it, without look-around and back-references"
+        return "write it in RE2 syntax, without look-around and back-references"
     return "write a class from low to high, for example [a-z]"
 
 
 def _works(together: Any) -> bool:
-    """Whether RE2 has room for them. Where it has not, it says of every name that it does not match: a keep rule would
-    keep nothing. So it is tried on something that does.
+    """Whether RE2 has memory for the expressions. Without, it matches no name, and a keep rule would keep nothing: so
+    this matches a name for which there is an expression.
     """
     together.Add(_TRIAL)
     try:
@@ -223,5 +224,5 @@ def _works(together: Any) -> bool:
 
 
 def _words(error: Any) -> str:
-    words = error.args[0] if error.args else "not understood"
+    words = error.args[0] if error.args else "RE2 cannot read it"
     return words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)

@@ -120,8 +120,11 @@ MISTAKES = [
         "[nothing]",
         "[0]: expected a mapping of name, delete or keep, got 'nothing'; write, for example, {name: …, delete: {…}}",
     ),
-    ("[{delete: {all: true}}]", "[0].name: expected a name, got nothing; say in a few words what the rule is for"),
-    ("[{name: '', keep: {all: true}}]", "[0].name: expected a name, got ''; say in a few words what the rule is for"),
+    ("[{delete: {all: true}}]", "[0].name: expected a name, got nothing; write what the rule is for, in a few words"),
+    (
+        "[{name: '', keep: {all: true}}]",
+        "[0].name: expected a name, got ''; write what the rule is for, in a few words",
+    ),
     ("[{name: 5, keep: {all: true}}]", "[0].name: expected a name, got 5; write it in quotes"),
     (
         "[{name: null, keep: {all: true}}]",
@@ -134,7 +137,7 @@ MISTAKES = [
     ),
     (
         "[{name: a, keep: {all: true}}, {name: a, keep: {all: true}}]",
-        "[1].name: 'a' is the name of policies.nightly[0] already; give each rule its own",
+        "[1].name: 'a' is already the name of policies.nightly[0]; give each rule its own name",
     ),
     ("[{name: a, delet: {all: true}}]", f"[0].delet: unknown key 'delet'; did you mean delete? known here: {IN_RULE}"),
     (
@@ -165,7 +168,10 @@ MISTAKES = [
     ),
     (delete("{}"), "[0].delete: expected at least one condition; write all: true if every image is meant"),
     (keep("{}"), "[0].keep: expected at least one condition; write all: true if every image is meant"),
-    (delete("{all: false}"), "[0].delete.all: expected true, got false; leave it out, and say which images are meant"),
+    (
+        delete("{all: false}"),
+        "[0].delete.all: expected true, got false; leave it out, and write conditions for the images",
+    ),
     (
         delete("{tagged: false}"),
         "[0].delete.tagged: expected true, got false; write untagged: true for images without tags",
@@ -188,7 +194,7 @@ MISTAKES = [
     (
         delete("{tags: ['re:(']}"),
         "[0].delete.tags[0]: expected an RE2 expression, got 're:(': missing ): (; "
-        "write it as RE2 reads it, without look-around and back-references",
+        "write it in RE2 syntax, without look-around and back-references",
     ),
     (
         delete("{digests: [abc]}"),
@@ -248,7 +254,7 @@ MISTAKES = [
     ),
     (
         keep("{newest: 1, per: 're:(a)'}"),
-        "[0].keep.per: a count by capture groups is not built yet; known here: repository, registry",
+        "[0].keep.per: counting by capture groups is not built yet; write repository or registry",
     ),
     (
         delete("{oldr_than: 3d}"),

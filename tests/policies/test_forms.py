@@ -47,7 +47,7 @@ def test_what_a_value_means(tree: object, key: str, value: object) -> None:
          "r.digests[0]: expected a digest, got 'sha256:abc'; write sha256: and 64 digits 0-9a-f"),
         ({"tagged": False}, "r.tagged: expected true, got false; write untagged: true for images without tags"),
         ({"untagged": False}, "r.untagged: expected true, got false; write tagged: true for images with tags"),
-        ({"all": "yes"}, "r.all: expected true, got 'yes'; leave it out, and say which images are meant"),
+        ({"all": "yes"}, "r.all: expected true, got 'yes'; leave it out, and write conditions for the images"),
         ({"beyond_newest": -1},
          "r.beyond_newest: expected a whole number from 0 to 1000000000, got -1; write, for example, 10"),
         ({"beyond_newest": True},
@@ -56,7 +56,7 @@ def test_what_a_value_means(tree: object, key: str, value: object) -> None:
          "r.beyond_newest: expected a whole number from 0 to 1000000000, got 1.5; write, for example, 10"),
         ({"per": "tag"}, "r.per: expected repository or registry, got 'tag'; leave it out to count in each repository"),
         ({"per": "re:(.*)"},
-         "r.per: a count by capture groups is not built yet; known here: repository, registry"),
+         "r.per: counting by capture groups is not built yet; write repository or registry"),
         ({"newest": 3}, "r.newest: is for keep rules; write it in a keep rule, or beyond_newest here"),
     ],
 )  # fmt: skip
@@ -87,8 +87,8 @@ def test_a_condition_that_is_not_built_is_refused_by_name(form: type[Form], key:
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
-        ({"delete": {"all": True}}, "r.name: expected a name, got nothing; say in a few words what the rule is for"),
-        ({"name": " "}, "r.name: expected a name, got ' '; say in a few words what the rule is for"),
+        ({"delete": {"all": True}}, "r.name: expected a name, got nothing; write what the rule is for, in a few words"),
+        ({"name": " "}, "r.name: expected a name, got ' '; write what the rule is for, in a few words"),
         ({"name": 5}, "r.name: expected a name, got 5; write it in quotes"),
         ({"name": "a", "older_than": "1d"},
          "r.older_than: older_than is a condition; write it inside delete: {…}"),

@@ -61,7 +61,7 @@ def test_the_first_of_several_patterns_that_matches_is_named(
     assert Patterns(patterns).match(name) == found
 
 
-RE2 = "; write it as RE2 reads it, without look-around and back-references"
+RE2 = "; write it in RE2 syntax, without look-around and back-references"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,10 @@ RE2 = "; write it as RE2 reads it, without look-around and back-references"
             "re:(((x{1000}){1000}){1000})",
             "expected an RE2 expression, got 're:(((x{1000}){1000}){1000})': invalid repetition size: {1000}" + RE2,
         ),
-        ("x" * (LONGEST + 1), f"expected a pattern of at most {LONGEST} characters, got {LONGEST + 1}; write several"),
+        (
+            "x" * (LONGEST + 1),
+            f"expected a pattern of at most {LONGEST} characters, got {LONGEST + 1}; write several patterns",
+        ),
     ],
 )
 def test_a_pattern_that_cannot_be_read_is_refused(pattern: str, message: str) -> None:

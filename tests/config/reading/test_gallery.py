@@ -442,14 +442,14 @@ MESSAGES = {
         "policies.nightly: expected a list of rules, got a mapping; write, for example, - {name: …, delete: {…}}"
     ),
     "rule-without-a-name": (
-        "policies.nightly[1].name: expected a name, got nothing; say in a few words what the rule is for"
+        "policies.nightly[1].name: expected a name, got nothing; write what the rule is for, in a few words"
     ),
     "rule-without-a-condition": (
         "policies.nightly[1].delete: expected at least one condition; write all: true if every image is meant"
     ),
     "rule-keeps-and-deletes": "policies.nightly[1]: expected either delete or keep, got both; write one rule for each",
     "repeated-rule-name": (
-        "policies.nightly[1].name: 'releases' is the name of policies.nightly[0] already; give each rule its own"
+        "policies.nightly[1].name: 'releases' is already the name of policies.nightly[0]; give each rule its own name"
     ),
     "unknown-condition": (
         "policies.nightly[1].delete.older: unknown key 'older';"
@@ -463,7 +463,7 @@ MESSAGES = {
     ),
     "pattern-re2-refuses": (
         "policies.nightly[1].delete.tags[0]: expected an RE2 expression, got 're:(?<=pr-)[0-9]+': invalid "
-        "perl operator: (?<=; write it as RE2 reads it, without look-around and back-references"
+        "perl operator: (?<=; write it in RE2 syntax, without look-around and back-references"
     ),
     "pattern-not-closed": (
         "policies.nightly[1].delete.tags[0]: expected a pattern, got '[a-', whose [ is never closed;"
