@@ -22,7 +22,11 @@ from worker.registries.errors import (
     UnsuitableError,
 )
 
-ALL = {name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, RegistryError)}
+ALL = {
+    name: error_type
+    for name, error_type in vars(errors).items()
+    if isinstance(error_type, type) and issubclass(error_type, RegistryError)
+}
 
 
 @pytest.mark.parametrize(
@@ -44,17 +48,19 @@ def test_the_page_draws_the_tree_as_it_is() -> None:
     drawn: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        if (found := re.match(r"([│├└─ ]*)(\w+Error)\b", line)) is None:
+        if (match := re.match(r"([│├└─ ]*)(\w+Error)\b", line)) is None:
             continue
-        depth = len(found[1]) // 4
-        above[depth:] = [found[2]]
-        if found[2] in ALL and depth:
-            drawn[found[2]] = above[depth - 1]
-    assert drawn == {name: one.__base__.__name__ for name, one in ALL.items() if one is not RegistryError}
+        depth = len(match[1]) // 4
+        above[depth:] = [match[2]]
+        if match[2] in ALL and depth:
+            drawn[match[2]] = above[depth - 1]
+    assert drawn == {
+        name: error_type.__base__.__name__ for name, error_type in ALL.items() if error_type is not RegistryError
+    }
 
 
 def test_which_errors_every_other_image_would_meet_as_well() -> None:
-    systemic = {one for one in ALL.values() if one.systemic}
+    systemic = {error_type for error_type in ALL.values() if error_type.systemic}
     assert systemic == {
         UnavailableError, NoConnectionError, SignInError, PermissionDeniedError, errors.MaybeProtectedError,
         ReadOnlyError, PermanentlyReadOnlyError, UnsuitableError, OperationBrokenError, TagsStillServedError,
@@ -62,12 +68,12 @@ def test_which_errors_every_other_image_would_meet_as_well() -> None:
 
 
 def test_which_errors_end_a_run_at_once() -> None:
-    assert {one for one in ALL.values() if one.final} == {
+    assert {error_type for error_type in ALL.values() if error_type.final} == {
         PermanentlyReadOnlyError,
         UnsuitableError,
         TagsStillServedError,
     }
-    assert all(one.systemic for one in ALL.values() if one.final)
+    assert all(error_type.systemic for error_type in ALL.values() if error_type.final)
 
 
 @pytest.mark.parametrize(

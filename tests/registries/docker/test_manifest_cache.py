@@ -32,7 +32,7 @@ class Memory:
     """Remembers in a dict, and how often it was told."""
 
     def __init__(self, *known: Manifest) -> None:
-        self.manifests = {one.digest: one for one in known}
+        self.manifests = {manifest.digest: manifest for manifest in known}
         self.told: list[list[str]] = []
 
     def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
@@ -52,7 +52,7 @@ class Reader:
 
     def __call__(self, digests: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
         self.asked.append(list(digests))
-        return {one: self.errors.get(one) or manifest(one) for one in digests}
+        return {digest: self.errors.get(digest) or manifest(digest) for digest in digests}
 
 
 def manifest(of: str, **facts: Any) -> Manifest:
@@ -77,8 +77,8 @@ class TestReadThrough:
 
     def test_what_says_too_little_is_read_again(self) -> None:
         memory, reader = Memory(manifest(A), manifest(B, config_read=True)), Reader()
-        found = read_through(memory, [A, B], reader, lambda one: one.config_read)
-        assert (reader.asked, found.keys()) == ([[A]], {A, B})
+        manifests = read_through(memory, [A, B], reader, lambda manifest: manifest.config_read)
+        assert (reader.asked, manifests.keys()) == ([[A]], {A, B})
 
     def test_nothing_is_read_about_nothing(self) -> None:
         memory, reader = Memory(), Reader()
@@ -90,8 +90,8 @@ class TestReadInTime:
     def test_the_first_is_read_alone_and_the_others_in_portions(self) -> None:
         digests = [digest(number) for number in range(BATCH + 3)]
         memory, reader = Memory(), Reader()
-        found, refusal = read_until(memory, digests, reader, float("inf"))
-        assert (list(found), refusal) == (digests, None)
+        manifests, refusal = read_until(memory, digests, reader, float("inf"))
+        assert (list(manifests), refusal) == (digests, None)
         assert [len(some) for some in reader.asked] == [1, BATCH, 2]
         assert memory.told == reader.asked
 
@@ -103,8 +103,8 @@ class TestReadInTime:
 
     def test_another_refusal_holds_up_no_other(self) -> None:
         gone = NotFoundError("gone")
-        found, refusal = read_until(Memory(), [A, B, C], Reader(a=gone), float("inf"))
-        assert (found.keys(), refusal) == ({B, C}, gone)
+        manifests, refusal = read_until(Memory(), [A, B, C], Reader(a=gone), float("inf"))
+        assert (manifests.keys(), refusal) == ({B, C}, gone)
 
     def test_when_time_is_up_nothing_more_is_read(self) -> None:
         reader = Reader()
@@ -112,8 +112,8 @@ class TestReadInTime:
         assert reader.asked == []
 
     def test_that_time_was_up_is_no_refusal(self) -> None:
-        found, refusal = read_until(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
-        assert (found.keys(), refusal) == ({B}, None)
+        manifests, refusal = read_until(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
+        assert (manifests.keys(), refusal) == ({B}, None)
 
 
 def test_only_what_has_no_tags_and_no_reported_subject_is_unreported() -> None:
@@ -125,8 +125,8 @@ def test_a_subject_that_is_remembered_is_put_into_its_image() -> None:
     memory = Memory(manifest(A, subject=C), manifest(B))
     reader = Reader()
     images = [image("a", subject=None), image("b", subject=None), image("c", subject=None)]
-    found = with_known_subjects(memory, images, reader)
-    assert [one.subject for one in found] == [C, UNSET, None]
+    listed = with_known_subjects(memory, images, reader)
+    assert [image.subject for image in listed] == [C, UNSET, None]
     assert reader.asked == []
 
 
@@ -134,9 +134,9 @@ def test_what_a_list_of_referrers_lists_is_read() -> None:
     tag = f"sha256-{C.removeprefix('sha256:')}"
     images = [index("list", tag, lists=["a"]), image("a", subject=None), image("b", subject=None)]
     reader = Reader()
-    found = {one.digest: one.subject for one in with_known_subjects(Memory(), images, reader)}
+    listed = {image.digest: image.subject for image in with_known_subjects(Memory(), images, reader)}
     assert reader.asked == [[A]]
-    assert (found[A], found[B]) == (UNSET, None)
+    assert (listed[A], listed[B]) == (UNSET, None)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_an_image_is_as_large_as_its_blobs_each_once(config: Blob | None, layers
 
 def test_what_a_manifest_says_of_others_is_put_into_its_image() -> None:
     said = Manifest(digest=A, media_type="x/index", children=(B,), subject=C)
-    found = resolved(image("a", "v1"), said)
-    assert (found.children, found.subject, found.media_type, found.tags) == ((B,), C, "x/index", ("v1",))
+    read = resolved(image("a", "v1"), said)
+    assert (read.children, read.subject, read.media_type, read.tags) == ((B,), C, "x/index", ("v1",))
     plain = resolved(image("a"), manifest(A))
     assert (plain.children, plain.subject) == (UNSET, UNSET)
 

@@ -36,21 +36,21 @@ def one(answers: Mapping[str, Manifest | RegistryError]) -> Manifest | RegistryE
 def test_an_index_and_its_children(simulator: Simulator, driver: Driver, kind: str) -> None:
     children = [simulator.push("shop/api", type=kind)["digest"] for _ in range(3)]
     index = simulator.push_index("shop/api", children, tags=["v1"], type=kind)["digest"]
-    found = driver.manifests("shop/api", [index, *children, index])
-    assert list(found) == [index, *children]
-    read = found[index]
+    manifests = driver.manifests("shop/api", [index, *children, index])
+    assert list(manifests) == [index, *children]
+    read = manifests[index]
     assert isinstance(read, Manifest)
     assert read.children == tuple(children)
     assert read.media_type == (OCI_INDEX if kind == "oci" else DOCKER_INDEX)
-    assert all(isinstance(found[child], Manifest) and found[child].children is None for child in children)  # type: ignore[union-attr]  # asserted just before
+    assert all(isinstance(manifests[child], Manifest) and manifests[child].children is None for child in children)  # type: ignore[union-attr]  # asserted just before
 
 
 def test_a_manifest_names_its_subject(simulator: Simulator, driver: Driver) -> None:
     image = simulator.push("shop/api")["digest"]
     referrer = simulator.push("shop/api", subject=image)["digest"]
-    found = one(driver.manifests("shop/api", [referrer]))
-    assert isinstance(found, Manifest)
-    assert (found.subject, found.children) == (image, None)
+    manifest = one(driver.manifests("shop/api", [referrer]))
+    assert isinstance(manifest, Manifest)
+    assert (manifest.subject, manifest.children) == (image, None)
 
 
 def test_nothing_is_asked_about_nothing(simulator: Simulator, driver: Driver) -> None:
@@ -61,10 +61,10 @@ def test_nothing_is_asked_about_nothing(simulator: Simulator, driver: Driver) ->
 def test_an_error_stands_alone(simulator: Simulator, driver: Driver) -> None:
     good, bad = (simulator.push("shop/api")["digest"] for _ in range(2))
     simulator.fault("status", path=f"{MANIFESTS}{bad}", status=503)
-    found = driver.manifests("shop/api", [good, bad, A])
-    assert isinstance(found[good], Manifest)
-    assert isinstance(found[bad], UnavailableError)
-    missing = found[A]
+    manifests = driver.manifests("shop/api", [good, bad, A])
+    assert isinstance(manifests[good], Manifest)
+    assert isinstance(manifests[bad], UnavailableError)
+    missing = manifests[A]
     assert isinstance(missing, NotFoundError)
     assert str(missing) == f"production: GET shop/api@{A[:19]}…: HTTP 404: MANIFEST_UNKNOWN: manifest unknown"
 

@@ -45,9 +45,9 @@ def test_a_token_serves_a_whole_repository(simulator: Simulator, driver: Driver)
 def test_credentials_go_to_no_other_host(simulator: Simulator, driver: Driver) -> None:
     digest = simulator.push("shop/api")["digest"]
     simulator.switch(docker_realm="foreign_host")
-    found = one(driver.manifests("shop/api", [digest]))
-    assert isinstance(found, SignInError)
-    assert "token server is http://registry.example.net, but credentials are sent to 127.0.0.1" in str(found)
+    manifest = one(driver.manifests("shop/api", [digest]))
+    assert isinstance(manifest, SignInError)
+    assert "token server is http://registry.example.net, but credentials are sent to 127.0.0.1" in str(manifest)
     assert simulator.requests("GET", TOKEN) == []
 
 
@@ -67,8 +67,8 @@ def test_a_token_that_is_refused_is_final(simulator: Simulator, settings: Regist
     digest = simulator.push("shop/api")["digest"]
     (tmp_path / "token").write_text("t1.expired")
     with open_registry(settings, retries=QUICK) as registry:
-        found = one(registry.manifests("shop/api", [digest]))
-    assert isinstance(found, SignInError)
+        manifest = one(registry.manifests("shop/api", [digest]))
+    assert isinstance(manifest, SignInError)
     assert len(simulator.requests("GET", TOKEN)) == 1
 
 
@@ -76,9 +76,9 @@ def test_a_token_that_is_refused_is_final(simulator: Simulator, settings: Regist
 def test_without_the_right_to_pull(simulator: Simulator, driver: Driver, switch: dict[str, Any]) -> None:
     digest = simulator.push("shop/api")["digest"]
     simulator.switch(**switch)
-    found = one(driver.manifests("shop/api", [digest]))
-    assert isinstance(found, PermissionDeniedError)
-    assert "DENIED: requested access to the resource is denied" in str(found)
+    manifest = one(driver.manifests("shop/api", [digest]))
+    assert isinstance(manifest, PermissionDeniedError)
+    assert "DENIED: requested access to the resource is denied" in str(manifest)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
     ],
 )  # fmt: skip
 def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
-    found = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
-    assert found is not None
-    assert (found.realm, found.scopes) == (realm, scopes)
+    challenge = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
+    assert challenge is not None
+    assert (challenge.realm, challenge.scopes) == (realm, scopes)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def test_the_first_failure_is_raised() -> None:
 
 
 def progress() -> Progress:
-    found = Progress("production", "shop/api")
-    found.begin("")
-    return found
+    progress = Progress("production", "shop/api")
+    progress.begin("")
+    return progress
 
 
 def test_pages_that_get_on_never_end_a_listing() -> None:

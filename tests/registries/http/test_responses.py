@@ -66,7 +66,7 @@ def test_texts_that_are_no_unicode_can_be_read_all_the_same() -> None:
 
 @given(
     st.binary(max_size=40)
-    | st.recursive(st.none() | st.text(max_size=3), st.lists).map(lambda one: json.dumps(one).encode())
+    | st.recursive(st.none() | st.text(max_size=3), st.lists).map(lambda value: json.dumps(value).encode())
 )
 def test_whatever_comes_it_is_read_or_refused(body: bytes) -> None:
     try:

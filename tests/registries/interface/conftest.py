@@ -32,11 +32,11 @@ def server(request: pytest.FixtureRequest, served: Callable[[str], Server]) -> I
     """An empty one, if it can have the case at all."""
     if reason := SERVERS[request.param].cannot.get(case_of(request.function)):
         pytest.skip(f"cannot: {reason}")
-    found = served(request.param)
-    found.proxy.reset()
-    found.empty()
-    yield found
-    assert list(found.refused()) == []
+    server = served(request.param)
+    server.proxy.reset()
+    server.empty()
+    yield server
+    assert list(server.refused()) == []
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ DELETION_SECONDS = 5.0  # seconds for a deletion; every server of the suite ends
 def listed(driver: Registry, repository: str) -> dict[str, Image]:
     """The images of a repository by digest; each is there once."""
     images = driver.images(repository)
-    found = {image.digest: image for image in images}
-    assert len(found) == len(images)
-    return found
+    listed = {image.digest: image for image in images}
+    assert len(listed) == len(images)
+    return listed
 
 
 def one(server: Server, repository: str, digest: str) -> Image:
@@ -56,11 +56,11 @@ def ended(
 def without(state: State, repository: str, digest: str) -> State:
     """What is left where nothing but this goes. A repository without images may be missing."""
     left = {
-        path: {one: tags for one, tags in found.items() if (path, one) != (repository, digest)}
-        for path, found in state.items()
+        path: {other: tags for other, tags in images.items() if (path, other) != (repository, digest)}
+        for path, images in state.items()
     }
     return present(left)
 
 
 def present(state: State) -> State:
-    return {path: found for path, found in state.items() if found}
+    return {path: images for path, images in state.items() if images}

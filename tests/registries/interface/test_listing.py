@@ -99,21 +99,21 @@ def one_of_each(server: Server) -> dict[str, Pushed]:
 
 def test_resolves_indexes_in_indexes(server: Server, driver: Registry) -> None:
     made = one_of_each(server)
-    found = listed(driver, "shop/api")
-    assert found.keys() == {one.digest for one in made.values()}
+    images = listed(driver, "shop/api")
+    assert images.keys() == {image.digest for image in made.values()}
     for pushed in made.values():
-        assert found[pushed.digest].children == (UNSET if pushed.children is None else pushed.children)
-        assert frozenset(found[pushed.digest].tags) == frozenset(pushed.tags)
+        assert images[pushed.digest].children == (UNSET if pushed.children is None else pushed.children)
+        assert frozenset(images[pushed.digest].tags) == frozenset(pushed.tags)
     if server.tells.name != "yandex-cloud-registry":  # which tells no media types
-        assert [found[made[name].digest].media_type for name in ("inner", "outer")] == [made["inner"].media_type] * 2
+        assert [images[made[name].digest].media_type for name in ("inner", "outer")] == [made["inner"].media_type] * 2
 
 
 def test_finds_a_child_that_no_listing_shows(server: Server, driver: Registry) -> None:
     server.hide_children()
     made = one_of_each(server)
-    found = listed(driver, "shop/api")
-    assert found.keys() >= {made[name].digest for name in ("amd64", "arm64", "lone", "outer")}
-    child = found[made["amd64"].digest]
+    images = listed(driver, "shop/api")
+    assert images.keys() >= {made[name].digest for name in ("amd64", "arm64", "lone", "outer")}
+    child = images[made["amd64"].digest]
     assert (child.tags, child.children) == ((), UNSET)
     assert driver.get("shop/api", child, {"v1": made["outer"].digest}).digest == child.digest
 
@@ -122,17 +122,17 @@ def test_invents_no_child_that_is_gone(server: Server, driver: Registry) -> None
     child, other = server.push("shop/api", layers=["a"]), server.push("shop/api", layers=["b"])
     index = server.push_index("shop/api", [child.digest, other.digest], "v1")
     server.remove("shop/api", child.digest)
-    found = listed(driver, "shop/api")
-    assert found.keys() == {other.digest, index.digest}
-    assert found[index.digest].children == (child.digest, other.digest)
+    images = listed(driver, "shop/api")
+    assert images.keys() == {other.digest, index.digest}
+    assert images[index.digest].children == (child.digest, other.digest)
 
 
 def test_tells_what_an_image_refers_to(server: Server, driver: Registry) -> None:
     image = server.push("shop/api", "v1")
     referrer = server.push("shop/api", "note", layers=["note"], subject=image.digest)
-    found = listed(driver, "shop/api")
-    assert found[referrer.digest].subject == image.digest
-    assert found[image.digest].subject is UNSET
+    images = listed(driver, "shop/api")
+    assert images[referrer.digest].subject == image.digest
+    assert images[image.digest].subject is UNSET
 
 
 def test_knows_no_such_repository(server: Server, driver: Registry) -> None:

@@ -36,9 +36,9 @@ def test_sees_a_new_tag(server: Server, driver: Registry, pushed: str) -> None:
 def test_sees_a_tag_that_another_image_had(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.tag("shop/api", pushed, "other")
-    found = set(driver.get("shop/api", image, KNOWN).tags)
+    tags = set(driver.get("shop/api", image, KNOWN).tags)
     # Where an image's own tags cannot be asked for, those that the scan has seen on others are not asked for again.
-    assert found == {"v1", "latest", "other"} or (isinstance(driver, ListsTagsOnly) and found == {"v1", "latest"})
+    assert tags == {"v1", "latest", "other"} or (isinstance(driver, ListsTagsOnly) and tags == {"v1", "latest"})
 
 
 def test_sees_that_a_tag_has_moved_on(server: Server, driver: Registry, pushed: str) -> None:

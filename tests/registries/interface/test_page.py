@@ -29,11 +29,11 @@ def test_what_a_server_cannot_is_a_case() -> None:
 def test_the_suite_is_run_on_every_kind_and_more() -> None:
     kinds = {server.kind for server in SERVERS.values()}
     assert kinds == {*KINDS, "example"}
-    assert {case for case in cases() if all(case in one.cannot for one in SERVERS.values())} == set()
+    assert {case for case in cases() if all(case in server.cannot for server in SERVERS.values())} == set()
 
 
 def test_the_row_of_the_example_is_whole() -> None:
-    empty = {one.name for one in fields(Kind) if getattr(row(), one.name) in ("", (), frozenset())}
+    empty = {field.name for field in fields(Kind) if getattr(row(), field.name) in ("", (), frozenset())}
     assert empty <= MAY_BE_EMPTY
 
 

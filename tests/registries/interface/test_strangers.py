@@ -50,9 +50,9 @@ def test_puts_no_strange_tag_into_a_path(server: Server, driver: Registry, name:
     """And leaves none out of an image that it tells of: a tag may be what keeps it."""
     digest = server.push("shop/api", "harmless", "v1").digest
     server.proxy.replace_text(name, instead_of="harmless")
-    found = unless_refused(lambda: listed(driver, "shop/api"))
-    if found and digest in found:
-        assert set(found[digest].tags) in ({name, "v1"}, {"v1"} if server.names_may_be_no_tags else {name, "v1"})
+    images = unless_refused(lambda: listed(driver, "shop/api"))
+    if images and digest in images:
+        assert set(images[digest].tags) in ({name, "v1"}, {"v1"} if server.names_may_be_no_tags else {name, "v1"})
     assert server.proxy.received_naming(name) == []
 
 
@@ -63,7 +63,7 @@ def test_believes_no_strange_digest(server: Server, driver: Registry, name: str)
     for digest in (child.digest, index.digest):
         server.proxy.heal()
         server.proxy.replace_text(name, instead_of=digest)
-        found = unless_refused(lambda: listed(driver, "shop/api")) or {}
-        assert name not in found
-        assert all(name not in (image.children or ()) for image in found.values())
+        images = unless_refused(lambda: listed(driver, "shop/api")) or {}
+        assert name not in images
+        assert all(name not in (image.children or ()) for image in images.values())
     assert server.proxy.received_naming(name) == []

@@ -140,7 +140,7 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
 
 def test_does_not_know_what_it_cannot_read(server: Server, driver: Registry, pushed: str) -> None:
     bad = server.unreadable("shop/api")
-    found = listed(driver, "shop/api")
-    assert found[bad.digest].children is None
-    assert [digest for digest, image in found.items() if image.children is None] == [bad.digest]
-    assert found[pushed].tags == ("v1",)
+    images = listed(driver, "shop/api")
+    assert images[bad.digest].children is None
+    assert [digest for digest, image in images.items() if image.children is None] == [bad.digest]
+    assert images[pushed].tags == ("v1",)

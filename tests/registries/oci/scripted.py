@@ -74,7 +74,9 @@ class Scripted(Loopback):
 
     def lines(self, *methods: str) -> list[str]:
         """ "GET /v2/", in order."""
-        return [f"{one.method} {one.path}" for one in self.asked if not methods or one.method in methods]
+        return [
+            f"{request.method} {request.path}" for request in self.asked if not methods or request.method in methods
+        ]
 
 
 class ScriptedRepository:

@@ -44,8 +44,8 @@ def test_pages_of_tags_and_a_tag_twice(opened: Opener, stored: ScriptedRepositor
         return document({"tags": [f"v{number}" for number in range(at, min(at + 3, 5))]}, Link=link)
 
     stored.before = pages
-    (found,) = opened(server.url).images("a")
-    assert (found.digest, found.tags) == (digest, ("v0", "v1", "v2", "v3", "v4"))
+    (image,) = opened(server.url).images("a")
+    assert (image.digest, image.tags) == (digest, ("v0", "v1", "v2", "v3", "v4"))
 
 
 @pytest.mark.parametrize("following", ["last=x", "last={}"])
@@ -117,10 +117,12 @@ def test_a_name_that_is_no_unicode_is_unreadable_alone(
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: Reply(200, body) if asked.path == "/v2/_catalog" else None
-    found = take_inventory(opened(server.url), now=datetime.now(UTC), concurrency=2)
-    assert [(one.path, [image.digest for image in one.images]) for one in found.repositories()] == [("a", [digest])]
-    assert [one.repository for one in found.unreadable] == [name]
-    assert "invalid repository name" in found.unreadable[0].reason
+    inventory = take_inventory(opened(server.url), now=datetime.now(UTC), concurrency=2)
+    assert [(listed.path, [image.digest for image in listed.images]) for listed in inventory.repositories()] == [
+        ("a", [digest])
+    ]
+    assert [image.repository for image in inventory.unreadable] == [name]
+    assert "invalid repository name" in inventory.unreadable[0].reason
 
 
 @pytest.mark.parametrize("body", [b'{"repositories": ["a", "sur\\ud800"', b'{"repositories": 7, "x": "\xff"}', b"\xff"])

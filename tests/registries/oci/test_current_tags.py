@@ -24,10 +24,10 @@ def test_a_roll_back_to_a_planned_image_is_seen(opened: Opener) -> None:
         old = pusher.image("a", "pr-1", layers=[b"old"])
         new = pusher.image("a", "prod", layers=[b"new"])
         driver = opened(server.url, rate=FEW)
-        images = {one.digest: one for one in driver.images("a")}
+        images = {image.digest: image for image in driver.images("a")}
         pusher.tag(old, "prod")
-        found = driver.get("a", images[old.digest], {"pr-1": old.digest, "prod": new.digest})
-        assert found.tags == ("pr-1", "prod")
+        image = driver.get("a", images[old.digest], {"pr-1": old.digest, "prod": new.digest})
+        assert image.tags == ("pr-1", "prod")
 
 
 def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
@@ -37,7 +37,7 @@ def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
         old = pusher.image("a", "pr-1", layers=[b"old"])
         new = pusher.image("a", "prod", *MANY, layers=[b"new"])
         driver = opened(server.url, rate=FEW)
-        images = {one.digest: one for one in driver.images("a")}
+        images = {image.digest: image for image in driver.images("a")}
         known = {"pr-1": old.digest} | dict.fromkeys(("prod", *MANY), new.digest)
         pusher.tag(old, "prod")
         assert driver.get("a", images[old.digest], known) == images[old.digest]
@@ -69,8 +69,8 @@ def test_a_listing_after_a_deletion_is_never_older_than_it(
     driver = opened(server.url, rate=Rate(requests_per_second=1000.0, concurrency=4))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     planned = [Image(digest=digest, tags=(tag,)) for tag, digest in known.items()]
-    driver._client.each(lambda one: driver.get("a", one, known), planned)
-    driver._client.each(lambda one: driver.delete("a", one, "key"), planned)
+    driver._client.each(lambda image: driver.get("a", image, known), planned)
+    driver._client.each(lambda image: driver.delete("a", image, "key"), planned)
     lines = server.lines("DELETE", "GET")
     assert lines[-1] == "GET /v2/a/tags/list"
     assert sum(line.startswith("DELETE") for line in lines) == 4

@@ -140,8 +140,8 @@ def test_what_was_fetched_is_hashed() -> None:
     sha512 = f"sha512:{hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
         told_digest = {} if reference == "v1" else {"docker-content-digest": reference}
-        found = protocol.fetched(Response(200, told_digest | {"content-type": "x/y"}, BODY), reference)
-        assert found == ResolvedManifest(sha256 if reference == "v1" else reference, "x/y", BODY)
+        manifest = protocol.fetched(Response(200, told_digest | {"content-type": "x/y"}, BODY), reference)
+        assert manifest == ResolvedManifest(sha256 if reference == "v1" else reference, "x/y", BODY)
     with pytest.raises(BrokenBodyError, match="does not have the digest sha256:aaa"):
         protocol.fetched(Response(200, {}, BODY), A)
     with pytest.raises(BrokenBodyError, match="does not have the digest sha256:aaa"):

@@ -34,7 +34,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> int:
 def test_no_referrers_api_costs_one_request(opened: Opener, status: int) -> None:
     with FakeRegistry(no_referrers=status) as registry:
         pushed = [registry.push("a", f"v{number}", layers=[b"%d" % number]) for number in range(5)]
-        assert digests(opened(registry.url).images("a")) == {one.digest for one in pushed}
+        assert digests(opened(registry.url).images("a")) == {image.digest for image in pushed}
         assert sum("/referrers/" in line for line in registry.lines()) == 1
 
 

@@ -25,8 +25,8 @@ def test_ca_file_is_trusted_besides_the_system(opened: Opener, tls_port: int, au
     registry = opened(f"https://localhost:{tls_port}", network=Network(ca_file=authority.file))
     assert [image.tags for image in registry.images("shop/api")] == [("v1",)]
     with_it, without = tls_context(authority.file), tls_context(None)
-    subjects = {str(one["subject"]) for one in with_it.get_ca_certs()}
-    assert subjects > {str(one["subject"]) for one in without.get_ca_certs()} != set()
+    subjects = {str(certificate["subject"]) for certificate in with_it.get_ca_certs()}
+    assert subjects > {str(certificate["subject"]) for certificate in without.get_ca_certs()} != set()
 
 
 def test_without_it_the_message_names_the_key(opened: Opener, tls_port: int) -> None:

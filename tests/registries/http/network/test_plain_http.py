@@ -33,7 +33,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     def getaddrinfo(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
         if is_private(host) is None and host not in known:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [one for address in known.get(host, [host]) for one in real(address, port, *args, **kwargs)]
+        return [item for address in known.get(host, [host]) for item in real(address, port, *args, **kwargs)]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return known
@@ -81,7 +81,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
     driver = opened(inner, network=INSECURE)
     assert driver.clock()
     assert driver.clock()
-    assert {one.path for one in plain.requests} == {"/v2/"}
+    assert {request.path for request in plain.requests} == {"/v2/"}
 
 
 def test_the_second_address_where_the_first_is_silent(
@@ -170,6 +170,6 @@ def test_the_key_is_warned_of(file: Path, host: str) -> None:
     file.write_text(FILE.replace("URL", f"http://{host}"))
     settings = load(file, environ={})
     assert settings.registries["r"].insecure_http
-    ((path, sentence),) = [one for one in risks(settings) if "insecure_http" in one[0]]
+    ((path, sentence),) = [risk for risk in risks(settings) if "insecure_http" in risk[0]]
     assert path == "registries.r.insecure_http"
     assert "passwords" in sentence

@@ -8,5 +8,5 @@ from tests.registries.interface.servers.oci import DebianRegistry, Fake
 from tests.registries.interface.servers.simulated import CloudRegistry, ContainerRegistry
 
 SERVERS: Mapping[str, type[Server]] = {
-    one.name: one for one in (ContainerRegistry, CloudRegistry, Fake, DebianRegistry, Example)
+    server.name: server for server in (ContainerRegistry, CloudRegistry, Fake, DebianRegistry, Example)
 }

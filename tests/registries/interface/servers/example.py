@@ -79,7 +79,7 @@ class Example(Server):
             digest=row["digest"],
             media_type=row["mediaType"],
             tags=tags,
-            blobs={one["digest"]: one["size"] for one in (config, *held)},
+            blobs={item["digest"]: item["size"] for item in (config, *held)},
             subject=subject,
         )
 
@@ -122,9 +122,9 @@ class Example(Server):
 
 def row() -> Kind:
     """The page's row of the table of kinds."""
-    found = load("worker/config/kinds.py", Kind=Kind).EXAMPLE
-    assert isinstance(found, Kind)
-    return found
+    kind = load("worker/config/kinds.py", Kind=Kind).EXAMPLE
+    assert isinstance(kind, Kind)
+    return kind
 
 
 def blob(name: str) -> dict[str, Any]:

@@ -103,15 +103,15 @@ class DebianRegistry(Oci):
         raise NotImplementedError
 
     def state(self) -> State:
-        found: State = {}
+        state: State = {}
         for home in self._root.glob("repositories/**/_manifests"):
             repository = str(home.parent.relative_to(self._root / "repositories"))
             tags: dict[str, set[str]] = {}
             for link in home.glob("tags/*/current/link"):
                 tags.setdefault(link.read_text(), set()).add(link.parent.parent.name)
             digests = [link.read_text() for link in home.glob("revisions/sha256/*/link")]
-            found[repository] = {digest: frozenset(tags.get(digest, ())) for digest in digests}
-        return found
+            state[repository] = {digest: frozenset(tags.get(digest, ())) for digest in digests}
+        return state
 
     def lose_blob(self, digest: str) -> None:
         code = digest.removeprefix("sha256:")
@@ -160,11 +160,14 @@ class Fake(Oci):
 
     def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
         self.registry.switches.referrers = False  # half of the requests, and nothing here refers to anything
-        return {one.digest: Manifest(one.digest, one.media_type, None) for one in self.registry.fill(repository, count)}
+        return {
+            image.digest: Manifest(image.digest, image.media_type, None)
+            for image in self.registry.fill(repository, count)
+        }
 
     def state(self) -> State:
-        found = self.registry.state()
-        return {path: {digest: frozenset(tags) for digest, tags in held.items()} for path, held in found.items()}
+        state = self.registry.state()
+        return {path: {digest: frozenset(tags) for digest, tags in held.items()} for path, held in state.items()}
 
     def refused(self) -> Sequence[str]:
         return self.registry.refused

@@ -57,15 +57,15 @@ class Simulated(Server):
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
         sizes = [CONFIG + 1 + len(layer) for layer in layers]
         named = [f"{layer}:{size}" for layer, size in zip(layers, sizes, strict=True)]
-        found = self.simulator.push(
+        pushed = self.simulator.push(
             repository, tags=tags, layers=named, config=CONFIG, subject=subject, content=f"{layers} {subject}"
         )
-        blobs = sorted(found["blobs"].items(), key=lambda blob: [CONFIG, *sizes].index(blob[1]))
-        return self._pushed(found, OCI_MANIFEST, blobs=dict(blobs), subject=subject)
+        blobs = sorted(pushed["blobs"].items(), key=lambda blob: [CONFIG, *sizes].index(blob[1]))
+        return self._pushed(pushed, OCI_MANIFEST, blobs=dict(blobs), subject=subject)
 
     def push_index(self, repository: str, children: Sequence[str], *tags: str) -> Pushed:
-        found = self.simulator.push_index(repository, children, tags=tags)
-        return self._pushed(found, OCI_INDEX, children=tuple(children))
+        pushed = self.simulator.push_index(repository, children, tags=tags)
+        return self._pushed(pushed, OCI_INDEX, children=tuple(children))
 
     @staticmethod
     def _pushed(found: Mapping[str, Any], media_type: str, **more: Any) -> Pushed:
@@ -84,8 +84,8 @@ class Simulated(Server):
         self.simulator.untag(repository, tag)
 
     def remove(self, repository: str, digest: str) -> None:
-        found = next(one for one in self.simulator.images(repository) if one["digest"] == digest)
-        self.simulator.remove(found["id"])
+        image = next(image for image in self.simulator.images(repository) if image["digest"] == digest)
+        self.simulator.remove(image["id"])
 
     def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
         pushes = [{"repository": repository, "tags": [f"v{number}"]} for number in range(count)]
@@ -95,13 +95,13 @@ class Simulated(Server):
         return {}
 
     def state(self) -> State:
-        found: State = {}
+        state: State = {}
         for image in self.simulator.images():
-            found.setdefault(image["repository"], {})[image["digest"]] = frozenset(image["tags"])
-        return found
+            state.setdefault(image["repository"], {})[image["digest"]] = frozenset(image["tags"])
+        return state
 
     def refused(self) -> Sequence[str]:
-        return [str(one) for one in self.simulator.state()["refused"]]
+        return [str(item) for item in self.simulator.state()["refused"]]
 
     def refusal(self, status: int, words: str) -> ProxyResponse:
         body = json.dumps({"code": CODES[status], "message": words}).encode()

@@ -44,7 +44,7 @@ def fake() -> Iterator[Starter]:
             return started[-1]
 
         yield start
-        assert [refused for one in started for refused in one.refused] == []
+        assert [refused for server in started for refused in server.refused] == []
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def make_harness(tmp_path: Path) -> Iterator[Sleeper]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 # Listing
@@ -83,7 +83,7 @@ def test_follows_links_to_the_last_page_and_asks_once_beyond(fake: Starter, open
     driver = opened(registry)
     assert list(driver.repositories()) == ["shop/a", "shop/b"]
     assert {image.digest: image.tags for image in driver.images("shop/a")} == {
-        one.digest: one.tags for one in pushed[:5]
+        image.digest: image.tags for image in pushed[:5]
     }
     # One more each: what follows the last page.
     assert registry.lines().count("GET /v2/shop/a/tags/list") == -(-5 // page) + 1
@@ -94,8 +94,8 @@ def test_a_tag_that_goes_while_pages_are_read(fake: Starter, opened: Opener) -> 
     registry = fake(tags_page=2)
     pushed = {tag: registry.push("a", tag, layers=[tag.encode()]) for tag in "abcdef"}
     registry.before("GET", "/tags/list$", lambda: registry.remove("a", pushed["b"].digest), after=1)
-    found = {image.digest for image in opened(registry).images("a")}
-    assert found == {one.digest for tag, one in pushed.items() if tag != "b"}
+    images = {image.digest for image in opened(registry).images("a")}
+    assert images == {image.digest for tag, image in pushed.items() if tag != "b"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
@@ -114,10 +114,10 @@ def test_where_no_header_tells_the_digest(fake: Starter, opened: Opener) -> None
     image = registry.push("a", "v1", "v2")
     registry.push_index("a", "all", children=[image.digest])
     driver = opened(registry)
-    found = {one.digest: one for one in driver.images("a")}
-    assert found[image.digest].tags == ("v1", "v2")
-    assert driver.get("a", found[image.digest]).tags == ("v1", "v2")
-    assert driver.delete("a", found[image.digest], "key") == Deletion("", done=True)
+    images = {image.digest: image for image in driver.images("a")}
+    assert images[image.digest].tags == ("v1", "v2")
+    assert driver.get("a", images[image.digest]).tags == ("v1", "v2")
+    assert driver.delete("a", images[image.digest], "key") == Deletion("", done=True)
 
 
 def test_configs_from_another_host(fake: Starter, opened: Opener, tmp_path: Path) -> None:
@@ -150,16 +150,16 @@ def referred(registry: FakeRegistry, *tags: str) -> tuple[m.Pushed, list[m.Pushe
 def test_referrers_are_found_by_the_api(fake: Starter, opened: Opener, page: int | None) -> None:
     registry = fake(referrers=True, referrers_page=page)
     image, chain = referred(registry, "v1")
-    found = {one.digest: one for one in opened(registry).images("shop/api")}
-    assert {digest: one.subject for digest, one in found.items()} == {
+    images = {image.digest: image for image in opened(registry).images("shop/api")}
+    assert {digest: image.subject for digest, image in images.items()} == {
         image.digest: UNSET,
         chain[0].digest: image.digest,
         chain[1].digest: image.digest,
         chain[2].digest: chain[0].digest,
     }
-    assert all(found[one.digest].tags == () for one in chain)
+    assert all(images[image.digest].tags == () for image in chain)
     registry.switches.referrers = False
-    assert [one.digest for one in opened(registry).images("shop/api")] == [image.digest]
+    assert [image.digest for image in opened(registry).images("shop/api")] == [image.digest]
 
 
 @pytest.mark.parametrize("goes", [True, False])
@@ -171,7 +171,7 @@ def test_referrers_go_with_their_subject_and_stay_with_it(fake: Starter, make_ha
     run = make_harness(registry).sweep()
     going = [other, image, *chain] if goes else [other]
     assert (run.outcome, run.deleted) == ("succeeded", len(going))
-    assert {digest for _, digest in registry.deleted} == {one.digest for one in going}
+    assert {digest for _, digest in registry.deleted} == {image.digest for image in going}
     assert registry.state()["shop/api"].keys() == {kept.digest} | (set() if goes else {image.digest, *digests(chain)})
     order = [digest for _, digest in registry.deleted]
     if goes:
@@ -180,7 +180,7 @@ def test_referrers_go_with_their_subject_and_stay_with_it(fake: Starter, make_ha
 
 
 def digests(pushed: list[m.Pushed]) -> set[str]:
-    return {one.digest for one in pushed}
+    return {image.digest for image in pushed}
 
 
 # Deletion
@@ -203,7 +203,7 @@ def test_the_meanings_of_a_refusal(
     child = registry.push("a", "v1")
     registry.push_index("a", "all", children=[child.digest])
     driver = opened(registry)
-    image = next(one for one in driver.images("a") if one.digest == child.digest)
+    image = next(image for image in driver.images("a") if image.digest == child.digest)
     with pytest.raises(error, match=says) as failure:
         driver.delete("a", image, "key")
     assert not failure.value.maybe_done
@@ -229,12 +229,12 @@ def test_a_protected_child_is_skipped(fake: Starter, make_harness: Sleeper, prot
 def test_indexes_go_before_their_children(fake: Starter, make_harness: Sleeper, protects: str) -> None:
     registry = fake(protects=protects)
     children = [registry.push("a", layers=[b"%d" % n]) for n in range(2)]
-    inner = registry.push_index("a", children=[one.digest for one in children])
+    inner = registry.push_index("a", children=[image.digest for image in children])
     outer = registry.push_index("a", "old", children=[inner.digest])
     run = make_harness(registry).sweep()
     assert (run.outcome, run.deleted, run.failed) == ("succeeded", 4, 0)
     assert [digest for _, digest in registry.deleted][:2] == [outer.digest, inner.digest]
-    assert {one.status for one in registry.requests if one.method == "DELETE"} == {202}
+    assert {request.status for request in registry.requests if request.method == "DELETE"} == {202}
 
 
 def test_a_tag_that_is_moved_right_before_the_deletion(fake: Starter, opened: Opener) -> None:
@@ -267,7 +267,7 @@ def test_a_tag_that_moves_in_mid_run(fake: Starter, make_harness: Sleeper) -> No
     registry.before("DELETE", pushed[0].digest, lambda: registry.move_tag("a", "old-0", new.digest))
     made.carry_out(task_calls)
     assert registry.state() == {"a": {new.digest: ("old-0",)}}
-    assert made.outcomes(run_id) == {one.digest: ("deleted", None) for one in pushed}
+    assert made.outcomes(run_id) == {image.digest: ("deleted", None) for image in pushed}
     assert made.run(run_id).raced_pushes == ({"repository": "a", "digest": pushed[0].digest, "tags": ["old-0"]},)
 
 
@@ -297,9 +297,9 @@ def test_one_bad_answer_does_no_harm_to_a_listing(fake: Starter, opened: Opener,
     registry = fake(referrers=True)
     image, chain = referred(registry, "v1")
     registry.fault(kind, "GET", path)
-    found = {one.digest: one for one in opened(registry).images("shop/api")}
-    assert found.keys() == {image.digest, *digests(chain)}
-    assert {one.status for one in registry.requests} <= {200, 0, 503}
+    images = {image.digest: image for image in opened(registry).images("shop/api")}
+    assert images.keys() == {image.digest, *digests(chain)}
+    assert {request.status for request in registry.requests} <= {200, 0, 503}
 
 
 # Signing in
@@ -317,14 +317,16 @@ def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Ope
     driver = opened(registry, credentials=by_password(tmp_path))
     driver.clock()
     assert list(driver.repositories()) == ["shop/api"]
-    image = next(one for one in driver.images("shop/api") if one.tags)
+    image = next(image for image in driver.images("shop/api") if image.tags)
     kept = driver.save("shop/api", image.digest)
     before = list(tokens.asked)
     driver.delete("shop/api", image, "key")
     driver.push_manifest("shop/api", kept, "v1")
     assert before == [(), ("registry:catalog:*",), ("repository:shop/api:pull",)]
     assert tokens.asked[3:] == [("repository:shop/api:delete",), ("repository:shop/api:pull,push",)]
-    used = {(one.method, one.authorization) for one in registry.requests if one.status in (200, 201, 202)}
+    used = {
+        (request.method, request.authorization) for request in registry.requests if request.status in (200, 201, 202)
+    }
     assert used == {
         ("GET", ""),
         ("GET", "basic"),

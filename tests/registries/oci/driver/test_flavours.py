@@ -35,8 +35,8 @@ def test_the_driver_lists_any_of_them(flavour: FakeRegistry) -> None:
     images = flavour.fill("a", 120)
     index = flavour.push_index("a", "all", children=[image.digest for image in images[:3]])
     with opened(flavour) as driver:
-        found = {image.digest: image.tags for image in driver.images("a")}
-    assert found == {image.digest: image.tags for image in [*images, index]}
+        tags = {image.digest: image.tags for image in driver.images("a")}
+    assert tags == {image.digest: image.tags for image in [*images, index]}
 
 
 def test_the_driver_deletes_or_says_why_not(flavour: FakeRegistry) -> None:

@@ -191,8 +191,8 @@ def test_a_tag_of_the_plan_without_a_manifest_is_none_to_wait_for(
     """What it named stands in the plan: some registries go on listing the tags of what was deleted."""
     digest, deleted = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
     del stored.manifests[deleted]
-    found = opened(server.url).get("a", image(digest, "v1"), {"v1": digest, "v2": deleted})
-    assert found.tags == ("v1",)
+    read = opened(server.url).get("a", image(digest, "v1"), {"v1": digest, "v2": deleted})
+    assert read.tags == ("v1",)
 
 
 def test_without_the_header_of_the_digest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
@@ -200,10 +200,10 @@ def test_without_the_header_of_the_digest(opened: Opener, stored: ScriptedReposi
     digest = stored.put(body, "v1")
     stored.manifests[digest] = Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     driver = opened(server.url)
-    (found,) = driver.images("a")
-    assert (found.digest, found.tags) == (digest, ("v1",))
-    assert driver.get("a", found, {"v1": found.digest}) == found
-    assert driver.delete("a", found, "key").done
+    (image,) = driver.images("a")
+    assert (image.digest, image.tags) == (digest, ("v1",))
+    assert driver.get("a", image, {"v1": image.digest}) == image
+    assert driver.delete("a", image, "key").done
 
 
 def test_only_the_new_tags_are_looked_at_and_once_for_all(
@@ -214,8 +214,8 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(
     driver = opened(server.url, rate=Rate(requests_per_second=20.0))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     asked = [image(digest, f"v{number}") for number, digest in enumerate(digests)]
-    found = driver._client.each(lambda one: driver.get("a", one, known), asked)
-    assert all(before == after for before, after in found.items())
+    read = driver._client.each(lambda image: driver.get("a", image, known), asked)
+    assert all(before == after for before, after in read.items())
     listed = sum(
         "/tags/list" in line for line in server.lines("GET")
     )  # once, unless this machine takes longer than a second for all of this
@@ -249,19 +249,19 @@ def test_the_registry_says_which_scope(opened: Opener, stored: ScriptedRepositor
     Guarded(stored, f'Bearer realm="/token",service="s",scope="{wanted}"', lambda shown: wanted in shown)
     driver = opened(server.url)
     assert driver.delete("a", image(digest, "v1"), "key").done
-    asked = [one for one in server.asked if one.path == "/token"]
+    asked = [request for request in server.asked if request.path == "/token"]
     # What reads was guessed, and the registry asks for the token that is there already.
-    assert [one.scopes for one in asked] == [(wanted,), ("repository:a:pull",)]
-    assert all(one.query["service"] == "s" for one in asked)
+    assert [request.scopes for request in asked] == [(wanted,), ("repository:a:pull",)]
+    assert all(request.query["service"] == "s" for request in asked)
     driver.images("a")
-    assert len([one for one in server.asked if one.path == "/token"]) == 2
+    assert len([request for request in server.asked if request.path == "/token"]) == 2
 
 
 def test_a_challenge_without_scope(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.put(an_image("x"), "v1")
     Guarded(stored, 'Basic realm="x", Bearer realm="/token"', lambda shown: "repository:a:pull" in shown)
     assert len(opened(server.url).images("a")) == 1
-    assert [one.scopes for one in server.asked if one.path == "/token"] == [("repository:a:pull",)]
+    assert [request.scopes for request in server.asked if request.path == "/token"] == [("repository:a:pull",)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])
@@ -336,7 +336,7 @@ def test_no_secret_is_told(
         driver.clock()
     user = driver._client.sign_ins.all[0].user
     told = f"{failure.value!r} {failure.value} {user!r} {with_defaults(credentials=credentials)}"
-    sent = next(one.headers["authorization"] for one in server.asked if "authorization" in one.headers)
+    sent = next(request.headers["authorization"] for request in server.asked if "authorization" in request.headers)
     for secret in ("hunter2", sent.removeprefix("Basic ")):
         assert secret not in told + str([vars(record) for record in caplog.records])
 

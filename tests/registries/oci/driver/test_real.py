@@ -41,18 +41,18 @@ def test_everything_pushed_is_found(opened: Opener) -> None:
         assert list(driver.repositories()) == ["shop/api", "shop/web"]
         assert list(opened(server.url, repositories=("*/web", "ml/**")).repositories()) == ["shop/web"]
         images = {image.digest: image for image in driver.images("shop/api")}
-    assert images.keys() == {one.digest for name, one in pushed.items() if name != "overwritten"}
-    for name, one in pushed.items():
-        if (image := images.get(one.digest)) is None:
+    assert images.keys() == {image.digest for name, image in pushed.items() if name != "overwritten"}
+    for name, pushed_image in pushed.items():
+        if (image := images.get(pushed_image.digest)) is None:
             continue
         told = {blob.digest: blob.size for blob in (*((image.config,) if image.config else ()), *image.layers)}
-        assert told == {blob.digest: blob.size for blob in one.blobs}
+        assert told == {blob.digest: blob.size for blob in pushed_image.blobs}
         assert image.compressed_size == (sum(told.values()) if told else None)
-        assert (image.name, image.media_type) == (f"{server.host}/shop/api", one.media_type)
-        assert (image.tags, image.created_at, image.labels) == (tuple(sorted(one.tags)), None, None)
+        assert (image.name, image.media_type) == (f"{server.host}/shop/api", pushed_image.media_type)
+        assert (image.tags, image.created_at, image.labels) == (tuple(sorted(pushed_image.tags)), None, None)
         lists = "index" in name or name == "fallback"  # which of them is a list of referrers is for the policies to say
-        assert image.children == (tuple(child.digest for child in one.children) if lists else UNSET)
-        assert image.subject == (one.subject or UNSET)
+        assert image.children == (tuple(child.digest for child in pushed_image.children) if lists else UNSET)
+        assert image.subject == (pushed_image.subject or UNSET)
 
 
 def one_of_each(pusher: Pusher) -> dict[str, Pushed]:
@@ -140,8 +140,8 @@ def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
         child = pusher.image("a", layers=[b"one"])
         index = pusher.index("a", "multi", children=[child])
         driver = opened(server.url)
-        kept = {one.digest: driver.save("a", one.digest) for one in (index, child)}
-        assert {one.body for one in kept.values()} == {index.body, child.body}
+        kept = {item.digest: driver.save("a", item.digest) for item in (index, child)}
+        assert {manifest.body for manifest in kept.values()} == {index.body, child.body}
         assert kept[index.digest].media_type == index.media_type
         assert driver.resolve_tag("a", "multi") == index.digest
         for image in driver.images("a"):
@@ -163,7 +163,7 @@ def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
         for image in driver.images("a"):
             driver.delete("a", image, "key")
         server.collect()
-        blobs = [one.digest for one in child.blobs]
+        blobs = [blob.digest for blob in child.blobs]
         assert set(driver.missing_blobs("a", blobs)) == set(blobs)  # the cache says that they are there
         assert pusher.wire.ask("HEAD", f"/v2/a/blobs/{blobs[0]}").status == 200
 
@@ -209,7 +209,7 @@ def test_tokens_of_another_server_sign_in(opened: Opener, tmp_path: Path) -> Non
         assert list(driver.repositories()) == ["a/b"]
         (image,) = driver.images("a/b")
         kept = driver.save("a/b", image.digest)
-        asked = [one.scopes for one in tokens.asked]
+        asked = [request.scopes for request in tokens.asked]
         assert asked == [(), ("registry:catalog:*",), ("repository:a/b:pull",)]
         assert driver.delete("a/b", image, "key").done
         driver.push_manifest("a/b", kept, "v1")

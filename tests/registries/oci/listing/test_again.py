@@ -51,7 +51,7 @@ def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: ScriptedRepos
     assert len(known) == len(tree.manifests)
     before = len(server.asked)
     assert by_digest(opened(server.url).relist("a", known)) == known
-    asked = sorted(f"{one.method} {one.path.rpartition('/')[2]}" for one in server.asked[before:])
+    asked = sorted(f"{request.method} {request.path.rpartition('/')[2]}" for request in server.asked[before:])
     assert asked == sorted([f"HEAD {tag}" for tag in tree.tags] + ["GET list", "GET list"])
 
 
@@ -87,7 +87,7 @@ def sign_again(stored: ScriptedRepository) -> None:
 
 
 def list_another_referrer(stored: ScriptedRepository) -> None:
-    (tag,) = (one for one in stored.tags if one.startswith("sha256-") and not one.endswith(".sig"))
+    (tag,) = (tag for tag in stored.tags if tag.startswith("sha256-") and not tag.endswith(".sig"))
     stored.put(ANOTHER_REFERRER)
     stored.put(an_index(REFERRER, ANOTHER_REFERRER), tag, media_type=INDEX)
 
@@ -121,12 +121,12 @@ def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(
 ) -> None:
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
-    (tag,) = (one for one in tree.tags if one.startswith("sha256-") and not one.endswith(".sig"))
+    (tag,) = (tag for tag in tree.tags if tag.startswith("sha256-") and not tag.endswith(".sig"))
     listing = tree.tags["ordinary"] = tree.tags.pop(tag)
-    found = by_digest(driver.relist("a", known))
-    assert found[listing].children == (digest_of(REFERRER),)
-    assert found[listing].tags == ("ordinary",)
-    assert found.keys() == by_digest(driver.images("a")).keys()
+    images = by_digest(driver.relist("a", known))
+    assert images[listing].children == (digest_of(REFERRER),)
+    assert images[listing].tags == ("ordinary",)
+    assert images.keys() == by_digest(driver.images("a")).keys()
 
 
 def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
@@ -146,19 +146,19 @@ def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepos
     stored.put(an_image("new"), "v2")
     listed[new] = [{"digest": stored.put(an_image("of the new"))}]
     before = len(server.asked)
-    found = by_digest(driver.relist("a", known))
-    assert found == by_digest(driver.images("a"))
-    assert len(found) == 4
-    asked = [one.path for one in server.asked[before:] if "/referrers/" in one.path]
+    images = by_digest(driver.relist("a", known))
+    assert images == by_digest(driver.images("a"))
+    assert len(images) == 4
+    asked = [request.path for request in server.asked[before:] if "/referrers/" in request.path]
     assert f"/v2/a/referrers/{new}" in asked
     assert asked.count(f"/v2/a/referrers/{subject}") == 1  # of the listing that knows nothing
 
 
 def test_the_facts_that_are_known_stay(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
     driver: Oci = opened(server.url, push_time="image")
-    known = {digest: replace(one, labels={"a": digest}) for digest, one in by_digest(driver.images("a")).items()}
-    found = by_digest(driver.relist("a", known))
-    assert [digest for digest, one in found.items() if one.labels != {"a": digest}] == []
+    known = {digest: replace(image, labels={"a": digest}) for digest, image in by_digest(driver.images("a")).items()}
+    images = by_digest(driver.relist("a", known))
+    assert [digest for digest, image in images.items() if image.labels != {"a": digest}] == []
 
 
 def test_on_a_real_registry(opened: Opener) -> None:
@@ -169,6 +169,6 @@ def test_on_a_real_registry(opened: Opener) -> None:
         assert by_digest(driver.relist("shop/api", known)) == known
         pusher = Pusher(server.url)
         pusher.index("shop/api", "v1", children=[pushed["inner"], pushed["artifact"]])
-        found = by_digest(driver.relist("shop/api", known))
-        assert found == by_digest(driver.images("shop/api"))
-        assert len(found) == len(known) + 1
+        images = by_digest(driver.relist("shop/api", known))
+        assert images == by_digest(driver.images("shop/api"))
+        assert len(images) == len(known) + 1

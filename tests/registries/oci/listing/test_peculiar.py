@@ -61,8 +61,8 @@ def test_a_tag_that_goes_or_moves_while_it_is_read_is_no_broken_one(
         return UNKNOWN if asked.path.endswith("/manifests/v2") and stored.tags.get("v2") == gone else None
 
     stored.before = before
-    (found,) = opened(server.url).images("a")
-    assert (found.digest, found.tags) == (kept, ("v1",) if meanwhile == "deleted" else ("v1", "v2"))
+    (image,) = opened(server.url).images("a")
+    assert (image.digest, image.tags) == (kept, ("v1",) if meanwhile == "deleted" else ("v1", "v2"))
 
 
 def test_children_that_are_strange_missing_or_unreadable(
@@ -82,8 +82,8 @@ def test_children_that_are_strange_missing_or_unreadable(
         return UNKNOWN if refused else None
 
     stored.before = strict
-    found = {one.digest: one.children for one in opened(server.url).images("a")}
-    assert found == {
+    images = {image.digest: image.children for image in opened(server.url).images("a")}
+    assert images == {
         index: tuple(map(digest_of, (good, bad, missing, strange))),
         digest_of(good): UNSET,
         digest_of(bad): None,
@@ -101,8 +101,8 @@ def test_a_build_cache_whose_index_lists_blobs(opened: Opener, stored: ScriptedR
     index = stored.put(an_index(b"a layer", b"{}", b"strange", types=types), "cache", media_type=INDEX)
     stored.before = lambda asked: Reply(200, b"") if asked.path == f"/v2/a/blobs/{digest_of(b'strange')}" else None
     driver = opened(server.url)
-    (found,) = driver.images("a")
-    assert (found.digest, found.children, found.compressed_size) == (index, (), len(b"a layer" + b"{}" + b"strange"))
+    (read,) = driver.images("a")
+    assert (read.digest, read.children, read.compressed_size) == (index, (), len(b"a layer" + b"{}" + b"strange"))
     manifests = {line.rpartition("/")[2] for line in server.lines() if "/manifests/" in line}
     assert manifests == {"cache", index}
     # Pushed since the plan, it needs no image.
@@ -116,8 +116,8 @@ def test_a_manifest_that_was_remembered_as_strange_is_read_again(
     body = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
     digest = stored.put(body, "v1", media_type="application/json")
     remembered = {digest: Manifest(digest, "application/json", None)}
-    (found,) = opened(server.url, manifests=Remembering(remembered)).images("a")
-    assert found.children == ()
+    (image,) = opened(server.url, manifests=Remembering(remembered)).images("a")
+    assert image.children == ()
     assert remembered[digest].children == ()
 
 
@@ -152,8 +152,8 @@ def test_the_listing_of_referrers(opened: Opener, stored: ScriptedRepository, se
         return document({"manifests": [{"digest": first}]}, Link=link)
 
     stored.before = referrers
-    found = {one.digest: one.subject for one in opened(server.url).images("a")}
-    assert found == {subject: UNSET, first: subject, second: subject, of_first: first}
+    images = {image.digest: image.subject for image in opened(server.url).images("a")}
+    assert images == {subject: UNSET, first: subject, second: subject, of_first: first}
 
 
 def test_a_list_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
@@ -167,15 +167,15 @@ def test_a_list_of_referrers(opened: Opener, stored: ScriptedRepository, server:
     stored.put(tagged, "v2")
     parent = stored.put(an_index(child), "v3", media_type=INDEX)
     listing = stored.put(an_index(names_it, tagged, artifact, child), subject.replace(":", "-"), media_type=INDEX)
-    images = {one.digest: one for one in opened(server.url).images("a")}
+    images = {image.digest: image for image in opened(server.url).images("a")}
     assert (images[listing].subject, images[parent].children) == (UNSET, (digest_of(child),))
     assert images[listing].children == tuple(map(digest_of, (names_it, tagged, artifact, child)))
-    assert {images[digest_of(one)].subject for one in (names_it, tagged)} == {subject}
-    assert {images[digest_of(one)].subject for one in (artifact, child)} == {UNSET}  # an index lists one of them
+    assert {images[digest_of(image)].subject for image in (names_it, tagged)} == {subject}
+    assert {images[digest_of(item)].subject for item in (artifact, child)} == {UNSET}  # an index lists one of them
     assert listing not in subjects_in(images.values())
     del stored.tags["v3"]
-    again = {one.digest: one for one in opened(server.url).images("a")}
-    assert {again[digest_of(one)].subject for one in (names_it, tagged, artifact, child)} == {subject}
+    again = {image.digest: image for image in opened(server.url).images("a")}
+    assert {again[digest_of(image)].subject for image in (names_it, tagged, artifact, child)} == {subject}
     assert subjects_in(again.values())[listing] == (subject,)
 
 
@@ -198,7 +198,7 @@ def test_an_index_of_images_is_no_list_of_referrers(
         stored.put(body)
     tags = tuple(subject.replace(":", "-") if tag == "of the subject" else tag for tag in tags)
     index = stored.put(an_index(*bodies), *tags, media_type=INDEX)
-    images = {one.digest: one for one in opened(server.url).images("a")}
+    images = {image.digest: image for image in opened(server.url).images("a")}
     assert (images[index].children, images[index].subject) == (tuple(map(digest_of, bodies)), UNSET)
     assert {images[digest_of(body)].subject for body in bodies} == {UNSET}
     assert subjects_in(images.values()) == {}
@@ -214,8 +214,8 @@ def test_layers_that_are_elsewhere_are_none_of_its_bytes(
     layers[1]["urls"] = ["https://example.com/b"]
     stored.put(an_image("x", layers=layers), "v1")
     stored.before = lambda asked: reply if "/blobs/" in asked.path else None
-    (found,) = opened(server.url).images("a")
-    assert found.compressed_size == size
+    (image,) = opened(server.url).images("a")
+    assert image.compressed_size == size
     assert server.lines()[-1] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
 
 
@@ -229,8 +229,8 @@ def test_layers_that_are_elsewhere_are_looked_for_in_each_repository(
     sizes = []
     for reply in (Reply(404), Reply(200), Reply(404)):
         stored.before = lambda asked, reply=reply: reply if "/blobs/" in asked.path else None  # type: ignore[misc]  # a default is no parameter of a question's answer
-        (found,) = opened(server.url, manifests=memory).images("a")
-        sizes.append(found.compressed_size)
+        (image,) = opened(server.url, manifests=memory).images("a")
+        sizes.append(image.compressed_size)
     assert sizes == [None, 7, None]
 
 
@@ -267,11 +267,11 @@ def test_a_manifest_is_read_once_and_once_more_for_its_config(
     for push_time, gets in (("first_seen", 1), ("first_seen", 0), ("image", 2), ("image", 0), ("first_seen", 0)):
         before = len(server.asked)
         driver = opened(server.url, manifests=memory, push_time=push_time)
-        (found,) = driver.images("a")
-        read = [one.path for one in server.asked[before:] if one.method == "GET"]
+        (image,) = driver.images("a")
+        read = [request.path for request in server.asked[before:] if request.method == "GET"]
         assert len([path for path in read if "/manifests/" in path or "/blobs/" in path]) == gets
-        assert (found.created_at is not None) is (push_time == "image")
-        assert found.compressed_size == len(config) + 1
+        assert (image.created_at is not None) is (push_time == "image")
+        assert image.compressed_size == len(config) + 1
 
 
 def test_a_config_that_is_another(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
@@ -281,5 +281,5 @@ def test_a_config_that_is_another(opened: Opener, stored: ScriptedRepository, se
     stored.before = lambda asked: (
         Reply(200, b'{"created": "2020-01-01T00:00:00Z"}') if "/blobs/" in asked.path else None
     )
-    (found,) = opened(server.url, push_time="image").images("a")
-    assert (found.created_at, found.labels, found.children) == (None, None, UNSET)
+    (image,) = opened(server.url, push_time="image").images("a")
+    assert (image.created_at, image.labels, image.children) == (None, None, UNSET)

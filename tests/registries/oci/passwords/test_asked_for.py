@@ -69,7 +69,7 @@ def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_p
             driver.clock()
         driver.clock()
     assert len(calls(tmp_path)) == 2
-    assert {one.status for one in registry.requests if one.authorization} == {200}
+    assert {request.status for request in registry.requests if request.authorization} == {200}
 
 
 def test_what_is_refused_is_asked_for_again(opened: Opener, program: Program, tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ def test_programs_of_the_configuration_are_found(tmp_path: Path, program: Progra
     for written in ("{helper: fake}", "{command: [password]}", "{command: [bin/password, now]}"):
         file.write_text(FILE.replace("CREDENTIALS", written))
         assert load(file, environ=dict(os.environ)).registries["r"].credentials
-    found = load(file, environ=dict(os.environ)).registries["r"].credentials
-    assert (found.command, found.folder) == (("bin/password", "now"), tmp_path)
+    credentials = load(file, environ=dict(os.environ)).registries["r"].credentials
+    assert (credentials.command, credentials.folder) == (("bin/password", "now"), tmp_path)
     file.write_text(FILE.replace("CREDENTIALS", "{helper: no-such}"))
     assert load(file, environ={}, look_for_secrets=False)
 

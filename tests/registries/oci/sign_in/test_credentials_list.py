@@ -109,7 +109,7 @@ def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials,
         (tmp_path / (A, B)[wrong].user).write_text("wrong")
         run = harness.sweep()
         assert (run.outcome, registry.deleted) == ("partial", [(paths[1 - wrong], images[paths[1 - wrong]])])
-        reasons = {one["repository"]: one["reason"] for one in run.unreadable}
+        reasons = {repository["repository"]: repository["reason"] for repository in run.unreadable}
         assert reasons.keys() == {paths[wrong], *(() if named else ways[wrong].repositories)}
         assert all(f"credentials[{wrong}]: the user name" in reason for reason in reasons.values())
         assert works(harness) is False

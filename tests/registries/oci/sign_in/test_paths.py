@@ -25,7 +25,7 @@ def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: Token
         assert len(driver.images("shop/api")) == 5
         assert driver.missing_blobs("shop/api", [images[0].layers[0].digest]) == ()
         assert driver.mount("shop/api", images[0].layers[0].digest, "shop/web") is False
-        image = next(one for one in driver.images("shop/api") if one.digest == images[0].digest)
+        image = next(image for image in driver.images("shop/api") if image.digest == images[0].digest)
         assert driver.delete("shop/api", image, "key").done
         assert registry.deleted == [("shop/api", images[0].digest)]
         ended = [line for line in registry.lines("DELETE") if "/blobs/uploads/" in line]
