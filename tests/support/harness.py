@@ -1,6 +1,6 @@
 """The harness: a registry, a store and a configuration, and runs that are carried out in this process, task by task.
 
-The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. Each task call (`Bell`)
+The real `runs`, `scan` and `sweep` over a real store and real HTTP; only Celery is left out. Each task call
 does what the Celery task of that name does.
 """
 
@@ -85,7 +85,7 @@ def write(folder: Path, written: Mapping[str, Any]) -> Path:
 
 
 class Harness:
-    """Rings bells until nothing is left to ring."""
+    """Carries out task calls, and those that they publish, until none waits."""
 
     def __init__(self, served: Served, folder: Path, *, store: str | None = None, **registry: Any) -> None:
         self.simulator: Any = served  # what the simulator can be asked is asked only of it
@@ -100,7 +100,7 @@ class Harness:
         return self.watch.current()
 
     def rewrite(self, **registry: Any) -> None:
-        """Change the configuration file under the feet of whatever runs."""
+        """Change the configuration file while processes use it."""
         self.path = write(self.folder, document(self.simulator, self.folder, store=self._store_url, **registry))
 
     def open(self, **options: Any) -> str:
@@ -125,16 +125,16 @@ class Harness:
                 carry_out = notification.send_messages if task_call.task == "gc.notify" else after_run.start
                 carry_out(self.store, self.settings, run_id, datetime.now(UTC))
                 return ()
-        raise AssertionError(f"no such bell: {task_call}")
+        raise AssertionError(f"unknown task call: {task_call}")
 
     def carry_out(self, task_calls: Iterable[TaskCall], *, until: str | None = None) -> list[TaskCall]:
-        """Carry bells out, and what they ring in turn, up to the first one named `until`; the bells that are left."""
+        """Carry out task calls and those they publish, up to the first of the task `until`; the remaining calls."""
         waiting = list(task_calls)
         for _ in range(10_000):
             if not waiting or waiting[0].task == until:
                 return waiting
             waiting += self.do(waiting.pop(0))
-        raise AssertionError(f"bells without end: {waiting[:5]}")
+        raise AssertionError(f"task calls without end: {waiting[:5]}")
 
     def plan_and_recheck(self, **options: Any) -> tuple[str, list[TaskCall]]:
         """A run that is planned and rechecked; the task calls of its batches, not yet carried out."""
@@ -156,7 +156,7 @@ class Harness:
         return reconcile.reconcile(self.store, self.settings, datetime.now(UTC) + after)
 
     def plan(self, **options: Any) -> tuple[str, list[TaskCall]]:
-        """Open a run and plan it; the bells of its sweep, not yet rung."""
+        """Open a run and plan it; the task calls of its sweep, not yet carried out."""
         run_id = self.open(**options)
         return run_id, list(self.do(TaskCall("gc.scan", (run_id,))))
 

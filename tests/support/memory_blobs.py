@@ -1,4 +1,4 @@
-"""The blobs of the registry in memory: kept as distribution keeps them, until its collector runs."""
+"""The blobs of the in-memory registry: stored as distribution stores them, until its collector runs."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from tests.support.oci.manifests import Descriptor, digest_of
 
 @dataclass
 class MemoryBlobs:
-    """What is stored, and which repositories may show it.
+    """Stored blobs, and the repositories that link them.
 
-    `cached`: the collector's work goes unnoticed until `restart`: blobs that were freed are thought to be there, and a
-    manifest whose bytes were freed is taken, and not there.
+    `cached`: a cache hides the collector's work until `restart`: freed blobs still seem to exist, and a put of a freed
+    manifest succeeds without an effect.
     """
 
     cached: bool = False
@@ -29,7 +29,7 @@ class MemoryBlobs:
         return Descriptor(digest, len(data), media_type)
 
     def collect(self, named: set[str]) -> None:
-        """Free every blob but these, which manifests name."""
+        """Free every blob that no manifest names."""
         if self.cached:
             self.remembered |= self.deleted | (self.stored - named)
         self.stored &= named
@@ -42,13 +42,13 @@ class MemoryBlobs:
         self.remembered.clear()
 
     def lost(self, path: str, digests: Iterable[str]) -> tuple[str, ...]:
-        """Those that cannot be fetched from this repository."""
+        """The digests that cannot be fetched from the repository."""
         return tuple(digest for digest in digests if digest not in self.linked[path] or digest not in self.stored)
 
     def unknown(self, path: str, digests: Iterable[str]) -> list[str]:
-        """Those that the registry itself thinks it lacks: the cache may be wrong."""
-        there = self.linked[path] & (self.stored | self.remembered)
-        return [digest for digest in digests if digest not in there]
+        """The digests that the registry reports as missing; its cache may be wrong."""
+        present = self.linked[path] & (self.stored | self.remembered)
+        return [digest for digest in digests if digest not in present]
 
     def mount(self, path: str, digest: str, source: str) -> bool:
         """Link a blob that another repository has; whether it has it."""

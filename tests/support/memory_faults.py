@@ -1,4 +1,4 @@
-"""What can go wrong at the registry in memory: an error at one of its calls, a fate of an operation."""
+"""Faults of the in-memory registry: an error of a call, or the fate of an operation."""
 
 import sys
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ ERRORS: dict[str, type[RegistryError]] = {
     "failed": OperationFailedError,
     "broken": OperationBrokenError,
 }
-# How an operation may fail.
+# The errors with which an operation may end.
 OWN_ERRORS: dict[str, type[RegistryError]] = {
     name: ERRORS[name] for name in ("not_found", "used_by", "permission", "read_only", "failed", "broken")
 }
 OWN = tuple(OWN_ERRORS)
 FOREVER = sys.maxsize
-LIMITER = "limiter"  # no answer of the registry: the rate limit's keeper is away
+LIMITER = "limiter"  # no response of the registry: the rate limiter is unavailable
 
 _READING = ("unavailable", "rate_limited", "sign_in", "permission", "not_found", "bad_answer", LIMITER)
 POSSIBLE: dict[Call, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ FATES = ("at_once", "late", "by_clock", "never", "gone_without_end", "fails", "f
 
 @dataclass(slots=True)
 class Fault:
-    """The next calls of a kind fail, after some that do not."""
+    """The next `times` calls of a kind fail, after `skip` calls that do not."""
 
     call: Call
     error: str
@@ -89,15 +89,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of a deletion that arrived."""
+    """The fate of a deletion that the registry received."""
 
     kind: str = "at_once"
-    after: int = 0  # questions, or minutes, until it ends
+    after: int = 0  # requests of its state, or minutes, until it ends
     error: str = "failed"
 
 
 def error_of(fault: Fault, call: Call) -> Exception:
-    """What the driver raises. `maybe_done` is what the driver's contract says it is."""
+    """The error that the driver raises; `maybe_done` as the driver's contract demands."""
     if fault.answer is not None:
         return fault.answer
     if fault.error == LIMITER:

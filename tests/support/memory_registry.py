@@ -1,10 +1,9 @@
-"""The one registry in this process: what it really holds, what was asked of it, and what it did. No HTTP.
+"""The in-memory registry: its images, the calls that it received, and the deletions that it carried out. No HTTP.
 
-Every image pushed is an instance with an id of its own: the same digest pushed again is another instance. A deletion is
-an operation under its key, as at the registry: the same key never makes a second one. Manifests have bytes, and blobs
-that a collector frees, where a test restores them.
+Every push makes an instance with an id of its own, also of a digest that was pushed before. A deletion is an operation
+under its idempotency key; the same key never makes a second one. Manifests have bytes only where a test restores them.
 
-`memory_driver` is its driver. Registries over real HTTP: `simulator` (Yandex), `oci/fake` (OCI), `example_registry`.
+`memory_driver` has its drivers. Registries over real HTTP: `simulator` (Yandex), `oci/fake` (OCI), `example_registry`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,15 +27,15 @@ OLD = timedelta(days=300)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A manifest and what it names: the same content has the same digest wherever it is pushed."""
+    """A manifest and the blobs it names; the same content always has the same digest."""
 
     digest: str
     config: Blob | None = None
     layers: tuple[Blob, ...] = ()
-    children: tuple[str, ...] | None = None  # None: it is no index
+    children: tuple[str, ...] | None = None  # None: not an index
     subject: str | None = None
     media_type: str = m.IMAGE
-    body: bytes = b""  # empty: a test that restores nothing made it up
+    body: bytes = b""  # empty in tests that restore nothing
 
 
 def content_of(pushed: Pushed) -> Content:
@@ -53,7 +52,7 @@ def content_of(pushed: Pushed) -> Content:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """This content, pushed once."""
+    """One push of a content."""
 
     id: str
     content: Content
@@ -72,13 +71,13 @@ class Instance:
 
 @dataclass(slots=True)
 class MemoryOperation:
-    """One deletion that arrived."""
+    """A deletion that the registry received."""
 
     id: str
     repository: str
     image_id: str
     fate: Fate
-    asked: int = 0  # how often its state was asked for
+    asked: int = 0  # how often its state was requested
     done: bool = False
     error: str | None = None
     ends_at: datetime | None = None
@@ -87,7 +86,7 @@ class MemoryOperation:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An instance that is no longer there by our doing."""
+    """An instance that one of our deletions removed."""
 
     key: str
     repository: str
@@ -99,7 +98,7 @@ AT_ONCE = Fate("at_once")
 
 @dataclass
 class MemoryRegistry:
-    """The registry itself."""
+    """The in-memory registry."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     strict: bool = True  # whether it refuses to delete what an index lists
@@ -111,9 +110,9 @@ class MemoryRegistry:
     fates: list[Fate] = field(default_factory=list)  # of the next ones
     operations: dict[str, MemoryOperation] = field(default_factory=dict)  # by key
     effects: list[Effect] = field(default_factory=list)
-    known: dict[str, Content] = field(default_factory=dict)  # whatever was pushed at any time
-    changes: int = 0  # by anybody but us
-    removed: int = 0  # images, by anybody but us
+    known: dict[str, Content] = field(default_factory=dict)  # every content ever pushed, by digest
+    changes: int = 0  # made by other clients
+    removed: int = 0  # images that other clients deleted
     _pushed: int = 0
 
     def instances(self) -> Iterator[tuple[str, Instance]]:
@@ -139,7 +138,7 @@ class MemoryRegistry:
         blobs = not self.blobs.lost(path, [blob.digest for blob in pushed.blobs])
         return blobs and all(self.whole(path, child.digest) for child in pushed.children)
 
-    # What others do to it
+    # Changes by other clients
 
     def push(
         self, path: str, content: Content, tags: tuple[str, ...], age: timedelta, *, new_time: bool = True
@@ -184,7 +183,7 @@ class MemoryRegistry:
         self._take_tags(path, (tag,))
 
     def remove(self, path: str, of: str) -> None:
-        """Somebody else deletes it."""
+        """Delete an image as another client."""
         self.changes += 1
         self.removed += 1
         del self.repositories[path][of]
@@ -200,7 +199,7 @@ class MemoryRegistry:
         self.blobs.collect({blob.digest for _, instance in self.instances() for blob in _blobs(instance.content)})
 
     def fail(self, call: Call, path: str, error: RegistryError, what: str | None = None) -> None:
-        """From now on this is the answer to such calls. `what`: the tag or digest that they are about."""
+        """Answer such calls with the error from now on. `what`: the tag or digest of the calls."""
         self.faults.append(Fault(call, "", times=FOREVER, path=path, what=what, answer=error))
 
     def _take_tags(self, path: str, tags: tuple[str, ...]) -> None:
@@ -209,10 +208,10 @@ class MemoryRegistry:
             if instance.tags & set(tags):
                 images[of] = replace(instance, tags=instance.tags - set(tags))
 
-    # What is asked of it
+    # Calls of our drivers
 
     def take_back(self, path: str, kept: SavedManifest, tag: str) -> None:
-        """A manifest is put, by its tag or its digest. Raises BlobsMissingError."""
+        """Put a manifest by its tag or its digest. Raises BlobsMissingError."""
         pushed = m.parsed(path, kept.body, kept.media_type)
         missing = self.blobs.unknown(path, [blob.digest for blob in pushed.blobs])
         missing += [child.digest for child in pushed.children if child.digest not in self.repositories.get(path, {})]
@@ -225,7 +224,7 @@ class MemoryRegistry:
         self.blobs.free_at_once()
 
     def delete(self, path: str, image_id: str, key: str) -> MemoryOperation:
-        """Our deletion arrives. Whatever becomes of it, the operation keeps it."""
+        """Receive a deletion of ours; its operation holds the outcome."""
         if (known := self.operations.get(key)) is not None:
             assert known.image_id == image_id, "one key for two images"
             return known
@@ -244,7 +243,7 @@ class MemoryRegistry:
         return operation
 
     def ask(self, operation_id: str) -> MemoryOperation | None:
-        """Where an operation stands; None: the registry does not know it."""
+        """The state of an operation; None: the registry does not know it."""
         for key, operation in self.operations.items():
             if operation.id == operation_id:
                 operation.asked += 1
@@ -253,7 +252,7 @@ class MemoryRegistry:
         return None
 
     def settle(self) -> None:
-        """What the registry does by itself as time goes by."""
+        """Carry out the operations whose time has come."""
         for key, operation in self.operations.items():
             if operation.ends_at is not None and not operation.done and self.now() >= operation.ends_at:
                 self._carry_out(key, operation)
@@ -286,7 +285,7 @@ def _blobs(content: Content) -> tuple[Blob, ...]:
 
 
 def listed(path: str, instance: Instance) -> Image:
-    """An instance as a listing tells it that reads no manifests."""
+    """An instance as a listing reports it without reading manifests."""
     content = instance.content
     blobs = _blobs(content)
     return Image(
@@ -302,7 +301,7 @@ def listed(path: str, instance: Instance) -> Image:
 
 
 def described(path: str, instance: Instance) -> Image:
-    """The same with what its manifest tells."""
+    """An instance with the facts of its manifest."""
     content = instance.content
     return msgspec.structs.replace(
         listed(path, instance),

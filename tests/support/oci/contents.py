@@ -1,4 +1,4 @@
-"""A believable registry: four repositories that share layers, with everything that refers to something else."""
+"""Fills a real registry: four repositories that share layers, with indexes, referrers, signatures and moved tags."""
 
 import dataclasses
 import gzip
@@ -23,7 +23,7 @@ Key = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class RegistryContents:
-    """`pushed`: in the order of pushing. What tags point to, and what they reach, follows from it."""
+    """The manifests that were pushed, in order; tags and reachable manifests follow from them."""
 
     pushed: tuple[Pushed, ...]
 
@@ -34,7 +34,7 @@ class RegistryContents:
 
     @cached_property
     def images(self) -> Mapping[Key, Pushed]:
-        """Every manifest once, with the tags that it has now."""
+        """Every manifest once, with its present tags."""
         now: dict[Key, list[str]] = {}
         for (repository, tag), digest in self.tags.items():
             now.setdefault((repository, digest), []).append(tag)
@@ -43,7 +43,7 @@ class RegistryContents:
 
     @cached_property
     def listed(self) -> frozenset[Key]:
-        """What a client can find: what has a tag, and the children of what it has found."""
+        """The manifests that a client can find: those with a tag, and their children."""
         listed: set[Key] = set()
         waiting = [key for key, manifest in self.images.items() if manifest.tags]
         while waiting:
@@ -55,11 +55,11 @@ class RegistryContents:
 
     @property
     def unlisted(self) -> frozenset[Key]:
-        """Pushed, and found by nobody who does not know the digest."""
+        """The manifests that only a client with their digest can find."""
         return frozenset(self.images) - self.listed
 
     def under(self, keys: Iterable[Key]) -> frozenset[Key]:
-        """These, and all below them."""
+        """The manifests, and every manifest below them."""
         reached = set(keys)
         for repository, digest in list(reached):
             below = ((repository, child.digest) for child in self.images[repository, digest].children)
@@ -67,11 +67,11 @@ class RegistryContents:
         return frozenset(reached)
 
     def blobs(self, keys: Iterable[Key]) -> dict[str, int]:
-        """Configs and layers of these: digest -> bytes."""
+        """Digest -> bytes of the configs and layers of the manifests."""
         return {blob.digest: blob.size for key in keys for blob in self.images[key].blobs}
 
     def freed(self, deleted: Iterable[Key], *, of: Iterable[Key] | None = None) -> dict[str, int]:
-        """Configs and layers that no manifest names once `deleted` are gone. `of`: all there are, as somebody knows."""
+        """Digest -> bytes of the blobs that only `deleted` manifests name. `of`: the manifests that a client knows."""
         gone = frozenset(deleted)
         left = self.blobs(key for key in (self.images if of is None else of) if key not in gone)
         return {digest: size for digest, size in self.blobs(gone).items() if digest not in left}

@@ -52,7 +52,7 @@ def listed(registry: FakeRegistry, path: str, key: str) -> list[list[Any]]:
 
 @pytest.mark.parametrize("docker", [False, True])
 @pytest.mark.parametrize("by", ["tag", "digest"])
-def test_a_manifest(fake: FakeRegistry, by: str, docker: bool) -> None:
+def test_serves_a_manifest_by_tag_and_digest(fake: FakeRegistry, by: str, docker: bool) -> None:
     image = fake.push("shop/api", "v1", docker=docker)
     path = f"/v2/shop/api/manifests/{'v1' if by == 'tag' else image.digest}"
     got, head = ask(fake, "GET", path), ask(fake, "HEAD", path)
@@ -84,7 +84,9 @@ def test_a_manifest(fake: FakeRegistry, by: str, docker: bool) -> None:
         ("/v2/_catalog?n=1001", 400, "PAGINATION_NUMBER_INVALID"),
     ],
 )
-def test_what_is_not_there(fake: FakeRegistry, path: str, status: int, code: str) -> None:
+def test_answers_unknown_names_with_the_protocols_error_codes(
+    fake: FakeRegistry, path: str, status: int, code: str
+) -> None:
     fake.push("a", "v1")
     fake.push("untagged")
     fake.empty("blobs/only")
@@ -106,7 +108,7 @@ def test_what_is_not_there(fake: FakeRegistry, path: str, status: int, code: str
         ("docker list", "tag", m.IMAGE, 400, "MANIFEST_INVALID"),
     ],
 )
-def test_an_incomplete_accept(
+def test_handles_an_accept_header_without_the_manifests_type(
     fake: FakeRegistry, stored: str, reference: str, accept: str, status: int, code: str
 ) -> None:
     held = one_of_each(fake)[stored]
@@ -119,7 +121,7 @@ def test_an_incomplete_accept(
     assert ask(fake, "GET", path, headers={"Accept": accept}).body == held.body
 
 
-def test_a_list_by_tag_gives_a_child_to_those_that_know_no_lists(fake: FakeRegistry) -> None:
+def test_serves_a_child_to_a_client_that_does_not_accept_lists(fake: FakeRegistry) -> None:
     held = one_of_each(fake)
     answer = ask(fake, "HEAD", "/v2/a/manifests/list", headers={"Accept": m.DOCKER_IMAGE})
     assert answer.header("Docker-Content-Digest") == held["docker"].digest
@@ -142,7 +144,9 @@ def one_of_each(fake: FakeRegistry) -> dict[str, m.Pushed]:
     ],
 )
 @pytest.mark.parametrize("redirect", [False, True])
-def test_a_blob(fake: FakeRegistry, asked: str, status: int, body: bytes, content_range: str, redirect: bool) -> None:
+def test_serves_a_blob_and_ranges_of_it(
+    fake: FakeRegistry, asked: str, status: int, body: bytes, content_range: str, redirect: bool
+) -> None:
     fake.switches.redirect = redirect
     image = fake.push("a", layers=[b"0123456789"])
     path, headers = f"/v2/a/blobs/{image.layers[0].digest}", {"Range": asked} if asked else {}
@@ -158,7 +162,7 @@ def test_a_blob(fake: FakeRegistry, asked: str, status: int, body: bytes, conten
     assert (answer.status, answer.body, answer.header("Content-Range")) == (status, body, content_range)
 
 
-def test_a_layer_that_is_only_a_size(fake: FakeRegistry) -> None:
+def test_serves_ranges_of_a_layer_without_bytes(fake: FakeRegistry) -> None:
     image = fake.push("a", layers=[5_000_000_000, (NOWHERE, 7)])
     assert [(layer.digest == NOWHERE, layer.size) for layer in image.layers] == [(False, 5_000_000_000), (True, 7)]
     path = f"/v2/a/blobs/{image.layers[0].digest}"
@@ -185,7 +189,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("query", "page", "pages"), PAGES)
-def test_pages_of_the_catalog(fake: FakeRegistry, query: str, page: int, pages: list[list[str]]) -> None:
+def test_the_catalog_has_pages(fake: FakeRegistry, query: str, page: int, pages: list[list[str]]) -> None:
     fake.switches.catalog_page = page
     for name in ("b", "a/1", "c"):
         fake.empty(name)
@@ -196,7 +200,7 @@ def test_pages_of_the_catalog(fake: FakeRegistry, query: str, page: int, pages: 
     ("query", "page", "pages"),
     [("", None, [["b", "a/1", "c"]]), ("?n=1&last=b", None, [["b", "a/1", "c"]]), *PAGES],
 )
-def test_pages_of_tags(fake: FakeRegistry, query: str, page: int | None, pages: list[list[str]]) -> None:
+def test_the_list_of_tags_has_pages(fake: FakeRegistry, query: str, page: int | None, pages: list[list[str]]) -> None:
     fake.switches.tags_page = page
     for tag in ("b", "a-1", "c"):
         fake.push("shop/api", tag)
@@ -220,14 +224,14 @@ def test_an_emptied_repository_stays_in_the_catalog(fake: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_no_catalog(status: int) -> None:
+def test_refuses_the_catalog(status: int) -> None:
     with FakeRegistry(catalog=status) as fake:
         answer = ask(fake, "GET", "/v2/_catalog")
         assert (answer.status, bool(answer.header("Www-Authenticate"))) == (status, status == 401)
         assert fake.refused == []
 
 
-def test_referrers() -> None:
+def test_lists_referrers_with_pages_and_a_filter() -> None:
     with FakeRegistry(referrers=True, referrers_page=2) as fake:
         image = fake.push("a", "v1")
         made = [
@@ -263,7 +267,7 @@ def test_referrers() -> None:
 # Pushing
 
 
-def test_the_pusher_pushes_here_too(fake: FakeRegistry) -> None:
+def test_accepts_the_requests_of_the_pusher(fake: FakeRegistry) -> None:
     pusher = Pusher(fake.url)
     image = pusher.image("a", "v1", "v2", layers=[b"one", b"two"])
     index = pusher.index("a", "index", children=[image])
@@ -291,7 +295,7 @@ def test_the_pusher_pushes_here_too(fake: FakeRegistry) -> None:
         ({"mediaType": None}, "v1", m.IMAGE, []),
     ],
 )
-def test_what_a_push_checks(
+def test_checks_a_pushed_manifest(
     fake: FakeRegistry, change: dict[str, Any], reference: str, media_type: str, error_codes: list[str]
 ) -> None:
     def descriptors(value: Any) -> Any:
@@ -322,7 +326,7 @@ def test_blobs_are_per_repository(fake: FakeRegistry) -> None:
 # Deleting
 
 
-def test_a_deletion_takes_the_digest_and_its_tags(fake: FakeRegistry) -> None:
+def test_deletes_a_digest_with_its_tags(fake: FakeRegistry) -> None:
     image, other = fake.push("a", "v1", "v2", layers=[b"one"]), fake.push("a", "v3", layers=[b"two"])
     fake.push("b", "v1", layers=[b"one"], labels={"another": "config"})
     path = f"/v2/a/manifests/{image.digest}"
@@ -351,7 +355,7 @@ def test_a_deletion_takes_the_digest_and_its_tags(fake: FakeRegistry) -> None:
         ({"protects": "gitlab"}, 409, "MANIFEST_REFERENCED_IN_LIST", ""),
     ],
 )
-def test_refusals_of_a_deletion(switches: dict[str, Any], status: int, code: str, allow: str) -> None:
+def test_refuses_deletions_by_switch(switches: dict[str, Any], status: int, code: str, allow: str) -> None:
     with FakeRegistry(**switches) as fake:
         child = fake.push("a", "v1")
         index = fake.push_index("a", "index", children=[child.digest])
@@ -379,7 +383,7 @@ def test_refusals_of_a_deletion(switches: dict[str, Any], status: int, code: str
         ("HEAD", "/v2/a/tags/list", 404),
     ],
 )
-def test_what_no_driver_may_send(fake: FakeRegistry, method: str, path: str, status: int) -> None:
+def test_records_requests_that_no_driver_may_send(fake: FakeRegistry, method: str, path: str, status: int) -> None:
     image = fake.push("a", "v1")
     assert ask(fake, method, path).status == status
     assert len(fake.refused) == 1
@@ -390,7 +394,7 @@ def test_what_no_driver_may_send(fake: FakeRegistry, method: str, path: str, sta
 # Signing in
 
 
-def test_basic() -> None:
+def test_requires_a_password() -> None:
     with FakeRegistry(BasicAuth("anna", "secret")) as fake:
         refused = ask(fake, "GET", "/v2/")
         assert (refused.status, refused.header("Www-Authenticate")) == (401, 'Basic realm="fake"')
@@ -416,7 +420,7 @@ def test_basic() -> None:
         ("POST", "/v2/a/blobs/uploads/?mount=x&from=b", "repository:a:pull,push repository:b:pull"),
     ],
 )
-def test_tokens(method: str, path: str, scope: str) -> None:
+def test_requires_a_token_with_the_scope_of_the_request(method: str, path: str, scope: str) -> None:
     tokens = TokenAuth(user=BasicAuth("anna", "secret"))
     with FakeRegistry(tokens, referrers=True) as fake:
 
@@ -459,7 +463,9 @@ def issued(fake: FakeRegistry, target: str) -> str:
         ("cut", {}, 0, None),
     ],
 )
-def test_faults(fake: FakeRegistry, kind: Any, options: dict[str, Any], status: int, body: bytes | None) -> None:
+def test_a_fault_spoils_one_response(
+    fake: FakeRegistry, kind: Any, options: dict[str, Any], status: int, body: bytes | None
+) -> None:
     fake.push("a", "v1")
     fake.fault(kind, "GET", "/tags/list$", after=1, **options)
     wire = http.client.HTTPConnection(fake.host, timeout=10)
@@ -487,7 +493,7 @@ def test_faults(fake: FakeRegistry, kind: Any, options: dict[str, Any], status: 
 
 @pytest.mark.parametrize("kind", ["cut", "status", "html"])
 @pytest.mark.parametrize("carried_out", [False, True])
-def test_a_spoilt_answer_to_what_was_done_or_not(fake: FakeRegistry, kind: Any, carried_out: bool) -> None:
+def test_a_fault_strikes_before_or_after_a_deletion(fake: FakeRegistry, kind: Any, carried_out: bool) -> None:
     image = fake.push("a", "v1")
     fake.fault(kind, "DELETE", carried_out=carried_out, status=500)
     wire = http.client.HTTPConnection(fake.host, timeout=10)
@@ -501,7 +507,7 @@ def test_a_spoilt_answer_to_what_was_done_or_not(fake: FakeRegistry, kind: Any, 
     assert (fake.deleted == [("a", image.digest)]) == carried_out
 
 
-def test_what_happens_right_before_an_answer(fake: FakeRegistry) -> None:
+def test_calls_a_hook_right_before_a_response(fake: FakeRegistry) -> None:
     old, new = fake.push("a", "v1", layers=[b"old"]), fake.push("a", layers=[b"new"])
     fake.before("HEAD", "/manifests/v1$", lambda: fake.move_tag("a", "v1", new.digest), after=1)
     digests = [ask(fake, "HEAD", "/v2/a/manifests/v1").header("Docker-Content-Digest") for _ in range(3)]
@@ -514,7 +520,7 @@ def test_what_happens_right_before_an_answer(fake: FakeRegistry) -> None:
 # All of it
 
 
-def test_many_images_and_many_threads(fake: FakeRegistry) -> None:
+def test_deletes_many_images_from_several_threads(fake: FakeRegistry) -> None:
     images = fake.fill("a", 400)
     assert len({image.digest for image in images}) == 400
     assert all(m.digest_of(image.body) == image.digest for image in images)

@@ -41,7 +41,9 @@ def opened(registry: FakeRegistry, **changes: Any) -> Registry:
         ("takes the tag", 202, "", ("v2",)),
     ],
 )
-def test_what_a_deletion_by_tag_takes(by_tag: str, status: int, error_code: str, left: tuple[str, ...]) -> None:
+def test_a_deletion_by_tag_depends_on_the_switch(
+    by_tag: str, status: int, error_code: str, left: tuple[str, ...]
+) -> None:
     with FakeRegistry(by_tag=by_tag) as registry:
         image = registry.push("a", "v1", "v2")
         answer = ask(registry, "DELETE", "/v2/a/manifests/v1")
@@ -61,7 +63,9 @@ def test_what_a_deletion_by_tag_takes(by_tag: str, status: int, error_code: str,
         ("tags answer", 404, 200, ["v1"]),
     ],
 )
-def test_what_a_deletion_leaves(deleted: str, by_digest: int, by_tag: int, listed: list[str] | None) -> None:
+def test_a_deleted_image_stays_visible_as_the_switch_says(
+    deleted: str, by_digest: int, by_tag: int, listed: list[str] | None
+) -> None:
     with FakeRegistry(deleted=deleted) as registry:
         image = registry.push("a", "v1")
         assert ask(registry, "DELETE", f"/v2/a/manifests/{image.digest}").status == 202
@@ -78,7 +82,7 @@ def test_what_a_deletion_leaves(deleted: str, by_digest: int, by_tag: int, liste
         assert ask(registry, "GET", "/v2/a/manifests/v1").status == 404
 
 
-def test_an_overwritten_manifest_that_is_forgotten() -> None:
+def test_forgets_a_manifest_whose_last_tag_moves() -> None:
     with FakeRegistry(forgets_untagged=True) as registry:
         old, new = registry.push("a", "v1", layers=[b"old"]), registry.push("a", layers=[b"new"])
 
@@ -94,7 +98,7 @@ def test_an_overwritten_manifest_that_is_forgotten() -> None:
         assert registry.state() == {"a": {new.digest: ("v1", "v2")}}
 
 
-def test_bytes_that_a_deletion_would_free() -> None:
+def test_reports_the_bytes_that_a_deletion_would_free() -> None:
     with FakeRegistry() as registry:
         image = registry.push("a", "v1", layers=[b"shared", b"own"])
         other = registry.push("b", "v1", layers=[b"shared"])
@@ -104,7 +108,7 @@ def test_bytes_that_a_deletion_would_free() -> None:
         assert len(registry.freed(image.digest, other.digest)) == 4
 
 
-def test_tags_are_paged_where_a_number_is_asked_for() -> None:
+def test_tags_have_pages_only_with_n() -> None:
     with FakeRegistry(**FLAVOURS["distribution-3"] | {"tags_page": 3}) as registry:
         pushed = registry.fill("a", 5)
         tags = [tag for image in pushed for tag in image.tags]
@@ -127,7 +131,7 @@ def test_tags_are_paged_where_a_number_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("flavour", ["distribution-2.8", "distribution-3"])
-def test_a_collector_that_deletes_what_is_untagged(flavour: str) -> None:
+def test_the_collector_deletes_untagged_manifests(flavour: str) -> None:
     with FakeRegistry(**FLAVOURS[flavour]) as registry, opened(registry) as driver:
         lone, child = (registry.push("a", layers=[name]) for name in (b"lone", b"child"))
         inner = registry.push_index("a", children=[child.digest])
@@ -143,7 +147,7 @@ def anna(folder: Path) -> Credentials:
     return Credentials(username="anna", password=Secret(file=folder / "password"))
 
 
-def test_a_realm_on_another_port() -> None:
+def test_the_token_server_can_use_another_port() -> None:
     tokens = TokenAuth(user=BasicAuth("anna", "secret"), elsewhere=True, named="access_token", tells_lifetime=False)
     with FakeRegistry(tokens) as registry:
         challenge = ask(registry, "GET", "/v2/").header("Www-Authenticate")

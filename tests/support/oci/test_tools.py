@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[3] / "deploy" / "test-services.sh"
 NOBODY = "sha256:" + "0" * 64
 
 
-def test_what_is_pushed_is_pulled_whole(registry, pusher):
+def test_pulls_pushed_images_whole(registry, pusher):
     amd = pusher.image(REPOSITORY, "v1", "latest", layers=[b"base", b"own"], created="2026-01-01T00:00:00Z")
     arm = pusher.image(REPOSITORY, layers=[b"base", b"other"], platform=("linux", "arm64"), docker=True)
     index = pusher.index(REPOSITORY, "multi", children=[amd, arm])
@@ -60,12 +60,12 @@ def test_an_overwritten_tag_leaves_its_image_untagged(pusher):
     assert pusher.tags(REPOSITORY) == {"nightly": old.digest}
 
 
-def test_a_blob_in_parts_is_a_blob(registry, pusher):
+def test_joins_a_blob_that_is_uploaded_in_parts(registry, pusher):
     blob = pusher.blob_in_parts(REPOSITORY, b"one ", b"two")
     assert registry.data_files() == {m.digest_of(b"one two"): 7} == {blob.digest: blob.size}
 
 
-def test_the_collector_frees_what_only_the_deleted_named(registry, pusher):
+def test_the_collector_frees_blobs_of_deleted_images_only(registry, pusher):
     gone = pusher.image(REPOSITORY, "a", layers=[b"shared", b"only here"])
     pusher.image("other/place", "b", layers=[b"shared"])
     before = registry.data_files()
@@ -77,7 +77,7 @@ def test_the_collector_frees_what_only_the_deleted_named(registry, pusher):
     assert vanished == {gone.digest: len(gone.body), config.digest: config.size, m.digest_of(b"only here"): 9}
 
 
-def test_what_cannot_be_pulled_whole_is_named(pusher):
+def test_names_the_missing_parts_of_an_image(pusher):
     lost = pusher.image(REPOSITORY, layers=[b"one"])
     pusher.index(REPOSITORY, "multi", children=[lost, pusher.image(REPOSITORY, layers=[b"two"])])
     pusher.delete(REPOSITORY, lost.digest)
@@ -168,7 +168,7 @@ def test_tokens_expire_by_time_and_at_once():
 
 
 @pytest.mark.parametrize("untagged", [True, False])
-def test_a_filled_registry_is_what_its_records_say(untagged):
+def test_a_filled_registry_matches_its_records(untagged):
     with DockerRegistry() as registry:
         repositories = REPOSITORIES if untagged else REPOSITORIES[:1]
         contents = fill(registry, repositories=repositories, untagged=untagged, by_skopeo=untagged)
@@ -198,12 +198,12 @@ def test_a_filled_registry_is_what_its_records_say(untagged):
             pusher.pull_whole(*key)
 
 
-def test_an_unexpected_answer_is_shown(pusher):
+def test_shows_an_unexpected_response(pusher):
     with pytest.raises(UnexpectedStatusError, match=r"PUT /v2/shop/api/manifests/a: 500 .*UNKNOWN"):
         pusher.manifest(REPOSITORY, b"{}", m.IMAGE, "a")
 
 
-def test_whoever_lacks_the_programs_is_told_which_packages_have_them(tmp_path):
+def test_names_the_debian_packages_of_missing_programs(tmp_path):
     for name in ("bash", "id"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     done = subprocess.run(

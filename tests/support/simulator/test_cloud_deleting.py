@@ -15,7 +15,7 @@ from tests.support.simulator.registry import DEFAULT_REGISTRY, Blob, Cloud, dige
 from tests.support.simulator.switches import Switches
 
 
-def test_an_image_is_gone_with_its_last_artifact(simulator: Simulator, cloud: CloudApi) -> None:
+def test_the_deletion_of_the_last_artifact_deletes_the_image(simulator: Simulator, cloud: CloudApi) -> None:
     image = simulator.push("shop/api", tags=["v1", "v2"], layers=["base:5000", 70], config=8)
     simulator.push("shop/web", tags=["v1"], layers=["base:5000"], config=8)
     rows = {row["name"]: row["id"] for row in simulator.artifacts("shop/api")}
@@ -34,7 +34,7 @@ def test_an_image_is_gone_with_its_last_artifact(simulator: Simulator, cloud: Cl
     stays=st.booleans(),
     data=st.data(),
 )
-def test_lost_bytes_are_what_nobody_names_any_more(
+def test_lost_bytes_are_those_of_unreferenced_blobs(
     pushes: list[tuple[set[str], set[int]]], whole: bool, stays: bool, data: st.DataObject
 ) -> None:
     """Against sets, whatever the deletion of one artifact takes along."""
@@ -58,7 +58,7 @@ def test_lost_bytes_are_what_nobody_names_any_more(
     assert stays or not list(registry.images())
 
 
-def test_the_operation_tells_what_it_deletes(simulator: Simulator, cloud: CloudApi) -> None:
+def test_the_operation_names_the_artifact(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.push("a", tags=["v1"])
     artifact = simulator.artifact("a", "v1")["id"]
     operation = cloud.deleted(artifact)
@@ -70,7 +70,7 @@ def test_the_operation_tells_what_it_deletes(simulator: Simulator, cloud: CloudA
     assert cloud.artifact(artifact).status_code == cloud.ask_to_delete(artifact).status_code == 404
 
 
-def test_a_tag_that_comes_back_is_another_artifact(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_tag_pushed_again_is_another_artifact(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.push("a", tags=["v1"], content="same")
     first = simulator.artifact("a", "v1")["id"]
     cloud.deleted(first)
@@ -89,7 +89,7 @@ def test_ids_stay_while_other_tags_come_and_go(simulator: Simulator, cloud: Clou
     assert cloud.artifact(first["id"]).json()["content"]["docker"]["manifestDigest"] == image["digest"]
 
 
-def test_the_docker_api_shows_the_same(simulator: Simulator, cloud: CloudApi) -> None:
+def test_the_docker_api_shows_the_same_images(simulator: Simulator, cloud: CloudApi) -> None:
     child = simulator.push("a/b", layers=["base:100"])
     index = simulator.push_index("a/b", [child["digest"]], tags=["multi", "v1"])
     simulator.switch(child_artifacts="not_listed")
@@ -108,7 +108,7 @@ def test_the_docker_api_shows_the_same(simulator: Simulator, cloud: CloudApi) ->
     assert httpx.get(f"{url}/manifests/{index['digest']}", headers=docker_login(simulator)).status_code == 404
 
 
-def test_what_was_deleted_softly_cannot_be_pulled(simulator: Simulator) -> None:
+def test_a_softly_deleted_image_cannot_be_pulled(simulator: Simulator) -> None:
     image = simulator.push("a", tags=["v1"])
     simulator.push("a", tags=["v2"])
     simulator.soft_delete(image["id"])
@@ -166,7 +166,7 @@ def test_commands_know_the_artifact_and_its_image(simulator: Simulator, cloud: C
     assert [(request["image"], request["artifact"]) for request in asked] == [(image["id"], artifact)]
 
 
-def test_two_deletions_of_one_artifact(simulator: Simulator, cloud: CloudApi) -> None:
+def test_the_second_deletion_of_an_artifact_fails(simulator: Simulator, cloud: CloudApi) -> None:
     """Both are accepted while it is there; the slower one learns in its operation that it is gone."""
     simulator.switch(operation_seconds_from=60, operation_seconds_to=60)
     simulator.push("a", tags=["v1"])
@@ -203,7 +203,7 @@ def test_a_deletion_that_failed_leaves_the_artifact_as_it_was(simulator: Simulat
     assert cloud.artifact(artifact).json()["status"] == "ACTIVE"
 
 
-def test_somebody_else_deletes(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_deletion_by_another_client_is_not_recorded_as_ours(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.switch(after_deletion="status")
     image = simulator.push("a", tags=["v1", "v2"])
     simulator.untag("a", "v1")
@@ -223,7 +223,9 @@ def test_somebody_else_deletes(simulator: Simulator, cloud: CloudApi) -> None:
         pytest.param("soft", {}, id="deleted softly"),
     ],
 )
-def test_what_is_not_ours_to_delete(simulator: Simulator, cloud: CloudApi, what: str, registry: dict[str, str]) -> None:
+def test_refuses_to_delete_what_is_no_docker_image(
+    simulator: Simulator, cloud: CloudApi, what: str, registry: dict[str, str]
+) -> None:
     simulator.push("a", tags=["v1"])
     simulator.soft_delete(simulator.push("a", tags=["soft"])["id"])
     simulator.push_other("a/readme", age=timedelta(days=400))

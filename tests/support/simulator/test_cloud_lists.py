@@ -30,7 +30,7 @@ def test_pages_hold_every_artifact_once(simulator: Simulator, cloud: CloudApi) -
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
 
 
-def test_what_an_image_is_shown_as(simulator: Simulator, cloud: CloudApi) -> None:
+def test_shows_an_image_as_an_artifact(simulator: Simulator, cloud: CloudApi) -> None:
     pushed = simulator.push("shop/api", tags=["v1", "latest"], layers=["base:100", 7], config=9, created_at=NOW)
     latest, first = sorted(cloud.listed(), key=lambda row: str(row["name"]))
     assert latest["id"] != first["id"]
@@ -43,7 +43,7 @@ def test_what_an_image_is_shown_as(simulator: Simulator, cloud: CloudApi) -> Non
     assert {blob["digest"]: int(blob["size"]) for blob in blobs} == pushed["blobs"]
 
 
-def test_what_an_index_is_shown_as(simulator: Simulator, cloud: CloudApi) -> None:
+def test_shows_an_index_as_an_artifact_with_its_children(simulator: Simulator, cloud: CloudApi) -> None:
     children = [simulator.push("a")["digest"] for _ in range(2)]
     simulator.push_index("a", children, tags=["multi"])
     simulator.push_index("a", [], tags=["none"])
@@ -55,7 +55,7 @@ def test_what_an_index_is_shown_as(simulator: Simulator, cloud: CloudApi) -> Non
     assert rows["none"]["manifestList"] == {}  # the arm of the oneof is there, and empty
 
 
-def test_a_row_can_be_looked_up_again(simulator: Simulator, cloud: CloudApi) -> None:
+def test_finds_a_listed_artifact_by_id_and_by_path(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.push("shop/api", tags=["v1"])
     simulator.push("shop/api")
     for row in cloud.listed():
@@ -75,7 +75,7 @@ def test_a_row_can_be_looked_up_again(simulator: Simulator, cloud: CloudApi) -> 
         pytest.param(timedelta(0), timedelta(0), "", id="no time at all"),
     ],
 )
-def test_windows_of_time(
+def test_filters_artifacts_by_creation_time(
     simulator: Simulator, cloud: CloudApi, after: timedelta | None, before: timedelta | None, seen: str
 ) -> None:
     for place, name in enumerate("abc", start=-1):
@@ -108,7 +108,7 @@ def test_windows_of_time(
         ({"registryType": ["REMOTE", "VIRTUAL"]}, set()),
     ],
 )
-def test_filters(simulator: Simulator, cloud: CloudApi, query: dict[str, Any], seen: set[str]) -> None:
+def test_filters_artifacts(simulator: Simulator, cloud: CloudApi, query: dict[str, Any], seen: set[str]) -> None:
     simulator.push("x", tags=["v1"])
     simulator.push("x", tags=["v2"])
     simulator.set_artifact(simulator.artifact("x", "v2")["id"], "CREATING")
@@ -129,7 +129,7 @@ def test_filters(simulator: Simulator, cloud: CloudApi, query: dict[str, Any], s
         ("modified_at desc", ["ab", "a", "b"]),
     ],
 )
-def test_orders(simulator: Simulator, cloud: CloudApi, order: str, seen: list[str]) -> None:
+def test_orders_artifacts(simulator: Simulator, cloud: CloudApi, order: str, seen: list[str]) -> None:
     for name, days in (("ab", 3), ("b", 2), ("a", 1)):
         simulator.push("x", tags=[name], age=timedelta(days=days))
     simulator.tag("x", "b", "ab")  # moved now
@@ -137,7 +137,7 @@ def test_orders(simulator: Simulator, cloud: CloudApi, order: str, seen: list[st
     assert rows == seen
 
 
-def test_scopes(simulator: Simulator, cloud: CloudApi) -> None:
+def test_lists_a_registry_or_a_folder(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.add_registry(SECOND_REGISTRY)
     simulator.push("a", tags=["mine"])
     simulator.push("a", tags=["other"], registry=SECOND_REGISTRY)
@@ -164,7 +164,9 @@ def test_scopes(simulator: Simulator, cloud: CloudApi) -> None:
         ("/tools", {("ARTIFACT", "/tools/v2", "v2")}),
     ],
 )
-def test_levels_of_the_tree(simulator: Simulator, cloud: CloudApi, path: str, seen: set[tuple[str, str, str]]) -> None:
+def test_lists_one_level_of_the_tree(
+    simulator: Simulator, cloud: CloudApi, path: str, seen: set[tuple[str, str, str]]
+) -> None:
     simulator.push("shop/api", tags=["v1"])
     simulator.push("shop/api/cli", tags=["v1"])
     simulator.push("tools", tags=["v2"])
@@ -179,7 +181,7 @@ def test_a_folder_is_an_artifact_too(simulator: Simulator, cloud: CloudApi) -> N
     assert {row["name"] for row in cloud.listed(kind=[])} == {"shop", "api", "v1"}
 
 
-def test_pages_of_a_level(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_level_of_the_tree_has_pages(simulator: Simulator, cloud: CloudApi) -> None:
     for place in range(3):
         simulator.push("a", tags=[f"v{place}"])
     call = f"{REGISTRIES}/{simulator.registry_id}:listArtifacts"
@@ -190,7 +192,7 @@ def test_pages_of_a_level(simulator: Simulator, cloud: CloudApi) -> None:
     assert "nextPageToken" not in second
 
 
-def test_registries(simulator: Simulator, cloud: CloudApi) -> None:
+def test_lists_registries(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.add_registry(SECOND_REGISTRY, name="cache")
     simulator.set_registry(kind="NPM", type="REMOTE", registry=SECOND_REGISTRY)
 

@@ -57,13 +57,13 @@ LEVEL = f"{REGISTRIES}/{DEFAULT_REGISTRY}:listArtifacts"
         pytest.param("POST", ARTIFACTS, {"json": {}}, "not a method", id="POST"),
     ],
 )
-def test_what_the_service_does_not_know(
+def test_refuses_requests_that_the_service_does_not_know(
     simulator: Simulator, cloud: CloudApi, method: str, path: str, options: dict[str, Any], why: str
 ) -> None:
     refuses(simulator, cloud, method, path, options, why)
 
 
-def test_a_token_belongs_to_its_query(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_page_token_is_valid_for_its_query_only(simulator: Simulator, cloud: CloudApi) -> None:
     for _ in range(3):
         simulator.push("a")
     token = cloud.page(pageSize=1)["nextPageToken"]
@@ -73,7 +73,7 @@ def test_a_token_belongs_to_its_query(simulator: Simulator, cloud: CloudApi) -> 
     assert refusals(simulator) == ["pageToken was not made for this query"] * 3
 
 
-def test_a_token_of_one_registry_is_none_of_another(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_page_token_is_valid_for_its_registry_only(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.add_registry("crpsecond00000000000")
     for registry in (None, "crpsecond00000000000"):
         simulator.push("a", tags=["v1", "v2"], registry=registry)
@@ -84,13 +84,13 @@ def test_a_token_of_one_registry_is_none_of_another(simulator: Simulator, cloud:
     assert refusals(simulator) == ["pageToken was not made for this query"]
 
 
-def test_a_call_needs_a_token(simulator: Simulator, cloud: CloudApi) -> None:
+def test_refuses_a_call_without_a_valid_token(simulator: Simulator, cloud: CloudApi) -> None:
     answer = cloud.get(LIST, headers={"Authorization": "Bearer t1.nobody"})
     assert (answer.status_code, answer.json()["code"]) == (401, 16)
 
 
 @pytest.mark.parametrize("command", ["push_other", "set_registry", "set_artifact"])
-def test_wrong_words_of_the_control_plane(simulator: Simulator, command: str) -> None:
+def test_the_control_plane_refuses_unknown_values(simulator: Simulator, command: str) -> None:
     wrong = {"push_other": {"path": "x", "kind": "FILE"}, "set_registry": {"type": "MIRROR"}}
     with pytest.raises(Exception, match=r"ControlError"):
         simulator.control(command, **wrong.get(command, {"artifact": "cn10", "status": "ACTIVE"}))

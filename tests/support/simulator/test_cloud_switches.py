@@ -276,12 +276,14 @@ SWITCHED: list[tuple[str, Any, Probe, Any]] = [
 @pytest.mark.parametrize(
     ("name", "position", "probe", "seen"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in SWITCHED]
 )
-def test_a_switch(simulator: Simulator, cloud: CloudApi, name: str, position: Any, probe: Probe, seen: Any) -> None:
+def test_a_switch_changes_the_service(
+    simulator: Simulator, cloud: CloudApi, name: str, position: Any, probe: Probe, seen: Any
+) -> None:
     simulator.switch(**{name: position})
     assert probe(simulator, cloud) == seen
 
 
-def test_every_switch_is_shown_in_every_position() -> None:
+def test_every_position_of_every_switch_has_a_case() -> None:
     shown = {(name, str(position)) for name, position, *_ in SWITCHED}
     for field in fields(CloudSwitches):
         positions = [str(row[1]) for row in SWITCHED if row[0] == field.name]
@@ -290,7 +292,7 @@ def test_every_switch_is_shown_in_every_position() -> None:
         assert {(field.name, str(choice)) for choice in choices} <= shown
 
 
-def test_switches_that_are_turned_later_show_what_is_there(simulator: Simulator, cloud: CloudApi) -> None:
+def test_a_switch_turned_later_applies_to_existing_images(simulator: Simulator, cloud: CloudApi) -> None:
     simulator.push("a", tags=["v1", "v2"])
     first = cloud.listed()
     simulator.switch(artifacts_of_image="per_digest", artifact_path="parent")

@@ -8,7 +8,7 @@ from tests.support.simulator.client import Simulator
 from tests.support.simulator.registry import digest_of
 
 
-def test_the_token_challenge(simulator: Simulator) -> None:
+def test_challenges_for_a_token_of_the_repository(simulator: Simulator) -> None:
     image = simulator.push("shop/api", tags=["v1"])
     simulator.push("shop/web", tags=["v1"])
     url = f"{simulator.url}/v2/{simulator.registry_id}"
@@ -28,7 +28,7 @@ def test_the_token_challenge(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
-def test_manifests_of_all_types(simulator: Simulator, kind: str) -> None:
+def test_serves_manifests_of_all_types(simulator: Simulator, kind: str) -> None:
     child = simulator.push("a/b", layers=["base:100"], config=7, type=kind)
     index = simulator.push_index("a/b", [child["id"]], tags=["multi"], type=kind)
     url = f"{simulator.url}/v2/{simulator.registry_id}/a/b/manifests"
@@ -42,7 +42,7 @@ def test_manifests_of_all_types(simulator: Simulator, kind: str) -> None:
     assert (manifest["config"]["size"], [layer["size"] for layer in manifest["layers"]]) == (7, [100])
 
 
-def test_a_type_that_is_not_accepted(simulator: Simulator) -> None:
+def test_refuses_a_manifest_whose_type_is_not_accepted(simulator: Simulator) -> None:
     index = simulator.push_index("a/b", [simulator.push("a/b")["id"]])
     url = f"{simulator.url}/v2/{simulator.registry_id}/a/b/manifests"
     headers = docker_login(simulator) | {"Accept": "application/vnd.oci.image.manifest.v1+json"}
@@ -50,7 +50,7 @@ def test_a_type_that_is_not_accepted(simulator: Simulator) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 
 
-def test_tags_and_what_is_not_there(simulator: Simulator) -> None:
+def test_lists_tags_and_refuses_unknown_names(simulator: Simulator) -> None:
     simulator.push("a", tags=["v1", "v2"])
     root = f"{simulator.url}/v2/{simulator.registry_id}"
     asked = [

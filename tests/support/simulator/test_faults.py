@@ -51,7 +51,7 @@ SPOILED: list[tuple[str, dict[str, Any], Any]] = [
     ("kind", "arguments", "what"),
     [pytest.param(*row, id=f"{row[0]} {next(iter(row[1].values()), '')}".strip()) for row in SPOILED],
 )
-def test_a_fault_strikes_as_often_as_told(
+def test_a_fault_strikes_the_given_number_of_times(
     simulator: Simulator, kind: str, arguments: dict[str, Any], what: Any
 ) -> None:
     simulator.push("shop/api")
@@ -64,7 +64,7 @@ def test_a_fault_strikes_as_often_as_told(
     simulator.reset()
 
 
-def test_a_body_that_drips(simulator: Simulator, api: Api) -> None:
+def test_sends_a_body_byte_by_byte(simulator: Simulator, api: Api) -> None:
     """Every byte comes in time, so only a limit on the whole call ends it."""
     image = simulator.push("shop/api")
     simulator.fault("drip", seconds=0.001)
@@ -74,23 +74,23 @@ def test_a_body_that_drips(simulator: Simulator, api: Api) -> None:
     assert json.loads(b"".join(pieces))["id"] == image["id"]
 
 
-def test_no_date(simulator: Simulator, api: Api) -> None:
+def test_sends_a_response_without_date(simulator: Simulator, api: Api) -> None:
     simulator.fault("no_date", times=1)
     assert ["date" in api.image("x").headers for _ in range(2)] == [False, True]
 
 
-def test_a_huge_body(simulator: Simulator, api: Api) -> None:
+def test_sends_a_huge_body(simulator: Simulator, api: Api) -> None:
     simulator.fault("huge_body", bytes=3_000_000)
     assert len(api.get(IMAGES, params={"registryId": api.registry_id}).content) > 3_000_000
 
 
-def test_a_row_that_repeats(simulator: Simulator, api: Api) -> None:
+def test_repeats_a_row(simulator: Simulator, api: Api) -> None:
     ids = sorted(simulator.push("shop/api")["id"] for _ in range(3))
     simulator.fault("repeated_row")
     assert [row["id"] for row in api.page()["images"]] == [*ids, ids[0]]
 
 
-def test_no_answer_at_all(simulator: Simulator) -> None:
+def test_sends_no_response(simulator: Simulator) -> None:
     simulator.fault("hang", times=1)
     with Api(simulator) as api:
         api.timeout = httpx.Timeout(0.2)
@@ -98,13 +98,13 @@ def test_no_answer_at_all(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("retry_after", [None, 7])
-def test_throttled_by_a_fault(simulator: Simulator, api: Api, retry_after: int | None) -> None:
+def test_throttles_requests(simulator: Simulator, api: Api, retry_after: int | None) -> None:
     more: dict[str, Any] = {"retry_after": retry_after} if retry_after else {}
     simulator.fault("error", code=8, **more)
     assert api.get(IMAGES).headers.get("retry-after") == (str(retry_after) if retry_after else None)
 
 
-def test_a_fault_may_be_a_matter_of_chance(simulator: Simulator, api: Api) -> None:
+def test_a_fault_strikes_with_a_probability(simulator: Simulator, api: Api) -> None:
     simulator.fault("status", probability=0.5)
     assert {seen(api) for _ in range(40)} == {200, "503 no JSON"}
 
@@ -120,7 +120,7 @@ def test_a_fault_may_be_a_matter_of_chance(simulator: Simulator, api: Api) -> No
     ],
 )
 @pytest.mark.parametrize("call", ["list", "get"])
-def test_altered_rows(
+def test_alters_the_fields_of_rows(
     simulator: Simulator, api: Api, kind: str, arguments: dict[str, Any], expected: dict[str, Any], call: str
 ) -> None:
     image = simulator.push("shop/api", tags=["v1"])
@@ -130,7 +130,7 @@ def test_altered_rows(
     assert row["createdAt"].startswith("20")
 
 
-def test_the_same_token_for_ever(simulator: Simulator, api: Api) -> None:
+def test_repeats_the_same_page_token(simulator: Simulator, api: Api) -> None:
     simulator.push("shop/api")
     simulator.fault("same_token")
     first = api.page()
@@ -138,7 +138,7 @@ def test_the_same_token_for_ever(simulator: Simulator, api: Api) -> None:
     assert (second["nextPageToken"], second.get("images", [])) == (first["nextPageToken"], [])
 
 
-def test_another_page_for_ever(simulator: Simulator, api: Api) -> None:
+def test_always_has_another_page(simulator: Simulator, api: Api) -> None:
     simulator.push("shop/api")
     simulator.fault("endless_token")
     tokens, page = set(), api.page()
@@ -148,7 +148,7 @@ def test_another_page_for_ever(simulator: Simulator, api: Api) -> None:
     assert len(tokens) == 5
 
 
-def test_a_page_that_repeats(simulator: Simulator, api: Api) -> None:
+def test_repeats_a_page(simulator: Simulator, api: Api) -> None:
     for _ in range(6):
         simulator.push("shop/api")
     simulator.fault("repeated_page", path="pageToken", times=1)
@@ -158,7 +158,7 @@ def test_a_page_that_repeats(simulator: Simulator, api: Api) -> None:
     assert first["images"] == second["images"] != third["images"]
 
 
-def test_a_deletion_whose_answer_is_lost_is_done(simulator: Simulator, api: Api) -> None:
+def test_loses_the_response_of_a_deletion(simulator: Simulator, api: Api) -> None:
     image, key = simulator.push("shop/api"), str(uuid.uuid4())
     simulator.fault("reply_lost", method="DELETE", times=1)
     with pytest.raises(httpx.TransportError):
@@ -168,7 +168,7 @@ def test_a_deletion_whose_answer_is_lost_is_done(simulator: Simulator, api: Api)
     assert len(simulator.state()["deleted"]) == 1
 
 
-def test_operations_that_hang_or_fail(simulator: Simulator, api: Api) -> None:
+def test_operations_hang_or_fail(simulator: Simulator, api: Api) -> None:
     images = [simulator.push("shop/api")["id"] for _ in range(3)]
     simulator.fault("hang_operation", path=images[0])
     simulator.fault("fail_operation", path=images[1], code=13, message="storage is away")
@@ -179,7 +179,7 @@ def test_operations_that_hang_or_fail(simulator: Simulator, api: Api) -> None:
     assert {image["id"] for image in simulator.images()} == set(images[:2])
 
 
-def test_a_tag_moves_between_list_and_get(simulator: Simulator, api: Api) -> None:
+def test_moves_a_tag_between_list_and_get(simulator: Simulator, api: Api) -> None:
     old = simulator.push("shop/api", tags=["v1"])
     new = simulator.push("shop/api")
     simulator.before("GET", f"images/{old['id']}", "tag", repository="shop/api", reference=new["digest"], tag="v1")
@@ -188,7 +188,7 @@ def test_a_tag_moves_between_list_and_get(simulator: Simulator, api: Api) -> Non
     assert api.image(new["id"]).json()["tags"] == ["v1"]
 
 
-def test_a_push_between_get_and_delete_adopts_the_image(simulator: Simulator, api: Api) -> None:
+def test_pushes_an_index_between_get_and_delete(simulator: Simulator, api: Api) -> None:
     image = simulator.push("shop/api")
     simulator.before("DELETE", "images/", "adopt", image="{image}", tags=["multi"])
     assert api.image(image["id"]).status_code == 200
@@ -198,19 +198,19 @@ def test_a_push_between_get_and_delete_adopts_the_image(simulator: Simulator, ap
     assert (index["children"], index["tags"]) == ([image["digest"]], ["multi"])
 
 
-def test_a_push_right_after_a_list(simulator: Simulator, api: Api) -> None:
+def test_pushes_right_after_a_list(simulator: Simulator, api: Api) -> None:
     simulator.push("shop/api")
     simulator.after("GET", "images\\?", "push", repository="shop/api", tags=["late"])
     assert [len(api.page()["images"]) for _ in range(2)] == [1, 2]
 
 
-def test_every_fault_is_shown() -> None:
+def test_every_fault_has_a_case() -> None:
     shown = {kind for kind, *_ in SPOILED} | {"hang", "wrong_types", "huge_numbers", "missing_fields", "do"}
     shown |= {"drip", "no_date", "huge_body", "repeated_row"}
     shown |= {"same_token", "endless_token", "repeated_page", "hang_operation", "fail_operation"}
     assert shown == set(KINDS)
 
 
-def test_an_unknown_fault_is_an_error(simulator: Simulator) -> None:
+def test_refuses_an_unknown_fault(simulator: Simulator) -> None:
     with pytest.raises(SimulatorError, match="no fault 'fire'"):
         simulator.fault("fire")

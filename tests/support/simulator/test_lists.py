@@ -61,7 +61,7 @@ def test_the_same_content_is_the_same_image(simulator: Simulator) -> None:
 # Deleting
 
 
-def test_deleting_takes_the_tags_and_the_blobs_nobody_else_has(simulator: Simulator, api: Api) -> None:
+def test_deletes_an_image_with_its_tags_and_unshared_blobs(simulator: Simulator, api: Api) -> None:
     gone = simulator.push("shop/api", tags=["v1", "v2"], layers=["base:5000", 70], config=8)
     stays = simulator.push("shop/web", layers=["base:5000"], config=8)
     operation = api.followed(api.ask_to_delete(gone["id"]))
@@ -75,7 +75,7 @@ def test_deleting_takes_the_tags_and_the_blobs_nobody_else_has(simulator: Simula
     assert simulator.state()["lost_bytes"] == 5_086
 
 
-def test_bytes_lost_to_somebody_else_are_told_apart(simulator: Simulator, api: Api) -> None:
+def test_counts_bytes_lost_by_other_clients_separately(simulator: Simulator, api: Api) -> None:
     shared = [
         simulator.push("a", layers=["both:1000"], config="c:1"),
         simulator.push("b", layers=["both:1000"], config="d:1"),
@@ -99,7 +99,7 @@ def test_an_operation_runs_for_its_time(simulator: Simulator, api: Api) -> None:
     assert api.image(image["id"]).status_code == 404
 
 
-def test_two_deletions_of_one_image(simulator: Simulator, api: Api) -> None:
+def test_the_second_deletion_of_an_image_fails(simulator: Simulator, api: Api) -> None:
     """Both are accepted while it is there; the slower one learns in its operation that it is gone."""
     simulator.switch(operation_seconds_from=60, operation_seconds_to=60)
     image = simulator.push("shop/api")

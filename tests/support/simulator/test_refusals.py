@@ -34,13 +34,13 @@ from tests.support.simulator.registry import DEFAULT_REGISTRY
         pytest.param("GET", "/computeMetadata/v1/instance/", {}, "not a call", id="metadata"),
     ],
 )
-def test_what_the_service_does_not_know(
+def test_refuses_requests_that_the_service_does_not_know(
     simulator: Simulator, api: Api, method: str, path: str, options: dict[str, Any], why: str
 ) -> None:
     refuses(simulator, api, method, path, options, why)
 
 
-def test_a_token_belongs_to_its_query(simulator: Simulator, api: Api) -> None:
+def test_a_page_token_is_valid_for_its_query_only(simulator: Simulator, api: Api) -> None:
     for repository in ("a", "b", "a", "b"):
         simulator.push(repository)
     name = f"{simulator.registry_id}/a"
@@ -50,13 +50,13 @@ def test_a_token_belongs_to_its_query(simulator: Simulator, api: Api) -> None:
     assert refusals(simulator) == ["pageToken was not made for this query"]
 
 
-def test_a_key_belongs_to_its_image(simulator: Simulator, api: Api) -> None:
+def test_an_idempotency_key_is_valid_for_its_image_only(simulator: Simulator, api: Api) -> None:
     first, second, key = simulator.push("a")["id"], simulator.push("a")["id"], str(uuid.uuid4())
     api.ask_to_delete(first, key)
     assert api.ask_to_delete(second, key).json()["code"] == 3
 
 
-def test_the_log_of_requests(simulator: Simulator, api: Api) -> None:
+def test_records_every_request(simulator: Simulator, api: Api) -> None:
     image, key = simulator.push("shop/api")["id"], str(uuid.uuid4())
     api.page(pageSize=7)
     api.ask_to_delete(image, key)

@@ -28,7 +28,7 @@ def key(running: Simulator) -> dict[str, str]:
     return running.service_account_key()
 
 
-def test_a_signed_key_becomes_a_token(simulator: Simulator, key: dict[str, str]) -> None:
+def test_exchanges_a_signed_key_for_a_token(simulator: Simulator, key: dict[str, str]) -> None:
     document = exchange(simulator, signed(key)).json()
     answer = httpx.get(f"{simulator.url}{IMAGES}/x", headers={"Authorization": f"Bearer {document['iamToken']}"})
     assert answer.json()["code"] == 5
@@ -48,12 +48,14 @@ def test_a_signed_key_becomes_a_token(simulator: Simulator, key: dict[str, str])
         pytest.param({"exp": int(time.time()) + 9_000}, 3, id="too long"),
     ],
 )
-def test_a_key_signed_wrongly(simulator: Simulator, key: dict[str, str], changes: dict[str, Any], code: int) -> None:
+def test_refuses_a_wrongly_signed_key(
+    simulator: Simulator, key: dict[str, str], changes: dict[str, Any], code: int
+) -> None:
     answer = exchange(simulator, signed(key, **changes))
     assert (answer.is_client_error, answer.json()["code"]) == (True, code)
 
 
-def test_a_key_that_somebody_else_signed(simulator: Simulator) -> None:
+def test_refuses_a_key_with_a_foreign_signature(simulator: Simulator) -> None:
     forged = simulator.service_account_key("ajeforged00000000000")
     simulator.service_account_key("ajeforged00000000000")  # the service knows another key by that name now
     assert exchange(simulator, signed(forged)).status_code == 401
@@ -61,7 +63,7 @@ def test_a_key_that_somebody_else_signed(simulator: Simulator) -> None:
     assert exchange(simulator, signed(forged)).json()["message"] == "Unknown key"
 
 
-def test_the_metadata_service(simulator: Simulator) -> None:
+def test_the_metadata_service_issues_a_token(simulator: Simulator) -> None:
     path = f"{simulator.url}/computeMetadata/v1/instance/service-accounts/default/token"
     document = httpx.get(path, headers={"Metadata-Flavor": "Google"}).json()
     assert (document["token_type"], document["expires_in"] > 43_000) == ("Bearer", True)
@@ -74,7 +76,7 @@ def test_the_metadata_service(simulator: Simulator) -> None:
 FORM = {**EXCHANGE_FORM, "audience": "aje334oo634h1rdhiiku", "subject_token": "pod"}
 
 
-def test_a_pod_s_token_becomes_one_of_the_account(simulator: Simulator) -> None:
+def test_exchanges_a_pods_token_for_one_of_its_account(simulator: Simulator) -> None:
     simulator.link_subject("pod")
     document = httpx.post(f"{simulator.url}/oauth/token", data=FORM).json()
     assert (document["token_type"], document["expires_in"] > 43_000) == ("Bearer", True)
@@ -96,7 +98,7 @@ def test_a_pod_s_token_becomes_one_of_the_account(simulator: Simulator) -> None:
         pytest.param({"params": FORM, "data": FORM}, "not a call", id="in the address"),
     ],
 )
-def test_an_exchange_that_is_none(simulator: Simulator, send: dict[str, Any], why: str) -> None:
+def test_refuses_an_invalid_token_exchange(simulator: Simulator, send: dict[str, Any], why: str) -> None:
     simulator.link_subject("pod")
     assert httpx.post(f"{simulator.url}/oauth/token", **send).is_client_error
     (refusal,) = refusals(simulator)
@@ -104,13 +106,13 @@ def test_an_exchange_that_is_none(simulator: Simulator, send: dict[str, Any], wh
 
 
 @pytest.mark.parametrize("header", ["", "Bearer t1.nobody", "Basic aWFtOng="])
-def test_nobody(simulator: Simulator, header: str) -> None:
+def test_refuses_requests_without_credentials(simulator: Simulator, header: str) -> None:
     for path in (f"{IMAGES}/x", f"{OPERATIONS}/x"):
         answer = httpx.get(f"{simulator.url}{path}", headers={"Authorization": header} if header else {})
         assert (answer.status_code, answer.json()["code"]) == (401, 16)
 
 
-def test_tokens_that_expire_in_the_middle(simulator: Simulator, api: Api) -> None:
+def test_tokens_expire_in_mid_listing(simulator: Simulator, api: Api) -> None:
     assert api.image("x").status_code == 404
     simulator.expire_tokens()
     assert api.image("x").status_code == 401

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sets(st.integers(0, 5)), st.integers(0, 3)), max_size=12), st.data()
 )
-def test_lost_bytes_are_what_nobody_names_any_more(
+def test_lost_bytes_are_those_of_unreferenced_blobs(
     pushes: list[tuple[str, set[int], int]], data: st.DataObject
 ) -> None:
     """Against sets: everything ever pushed, less what is left."""
@@ -53,7 +53,7 @@ def test_the_demo_is_the_same_for_a_seed_and_another_for_another() -> None:
     assert set(filled(1).by_id) == set(filled(1).by_id) != set(filled(2).by_id)
 
 
-def test_the_demo_is_believable() -> None:
+def test_the_demo_has_images_of_every_kind() -> None:
     registry = filled(1).registries[DEFAULT_REGISTRY]
     images = list(registry.images())
     children = {child for image in images for child in image.children}
@@ -75,13 +75,13 @@ def test_the_demo_is_believable() -> None:
     assert all(image.created_at.microsecond % 1_000 == 0 for image in images)
 
 
-def test_a_plain_number_of_images() -> None:
+def test_fills_a_registry_with_a_number_of_images() -> None:
     cloud = Cloud(NOW)
     assert fill.fill(cloud, "500", NOW, 1) == {"images": 500}
     assert sum(bool(image.tags) for image in cloud.by_id.values()) == 333
 
 
-def test_a_busy_day_adds_what_it_says_and_moves_tags() -> None:
+def test_a_busy_day_adds_images_and_moves_tags() -> None:
     with Simulator(fill="demo") as simulator:
         before = simulator.images()
         assert simulator.push_more(60)["images"] == len(before) + 60
@@ -90,7 +90,7 @@ def test_a_busy_day_adds_what_it_says_and_moves_tags() -> None:
     assert had - has
 
 
-def test_a_file_of_pushes(tmp_path: Path) -> None:
+def test_fills_a_registry_from_a_file_of_pushes(tmp_path: Path) -> None:
     pushes = tmp_path / "pushes.json"
     pushes.write_text(
         json.dumps(
@@ -105,7 +105,7 @@ def test_a_file_of_pushes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["--switch", "nosuch=1"], ["--fill", "nosuch"], ["--fill", "nosuch.json"]])
-def test_wrong_words_are_one_line(words: list[str]) -> None:
+def test_reports_wrong_arguments_in_one_line(words: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.support.simulator", *words],
         cwd=ROOT,
@@ -124,7 +124,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_it_does_not_outlive_a_killed_test() -> None:
+def test_the_simulator_ends_with_a_killed_test() -> None:
     program = "from tests.support.simulator.client import Simulator\n"
     program += "s = Simulator().start()\nprint(s.url, flush=True)\ninput()"
     owner = subprocess.Popen(

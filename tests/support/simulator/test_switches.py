@@ -244,12 +244,14 @@ SWITCHED: list[tuple[str, Any, Probe, Any]] = [
 @pytest.mark.parametrize(
     ("name", "position", "probe", "seen"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in SWITCHED]
 )
-def test_a_switch(simulator: Simulator, api: Api, name: str, position: Any, probe: Probe, seen: Any) -> None:
+def test_a_switch_changes_the_service(
+    simulator: Simulator, api: Api, name: str, position: Any, probe: Probe, seen: Any
+) -> None:
     simulator.switch(**{name: position})
     assert probe(simulator, api) == seen
 
 
-def test_every_switch_is_shown_in_both_positions() -> None:
+def test_every_switch_has_a_case_in_both_positions() -> None:
     shown = {name for name, *_ in SWITCHED}
     pairs = {"operation_seconds_from", "operation_seconds_to", "retry_after", "latency_jitter"}  # beside another switch
     elsewhere = {field.name for field in fields(CloudSwitches)}  # `test_cloud_switches.py`
@@ -257,12 +259,12 @@ def test_every_switch_is_shown_in_both_positions() -> None:
     assert all(len({str(row[1]) for row in SWITCHED if row[0] == name}) > 1 for name in shown)
 
 
-def test_throttling_can_say_when_to_come_back(simulator: Simulator, api: Api) -> None:
+def test_throttling_can_send_retry_after(simulator: Simulator, api: Api) -> None:
     simulator.switch(requests_per_second=2, retry_after=3)
     assert many_at_once(simulator, api) == (True, "3")
 
 
-def test_defaults_are_the_likely_service(running: Simulator) -> None:
+def test_switches_default_to_the_likely_service(running: Simulator) -> None:
     """Only the duration of operations is shorter in tests."""
     started = switches.turned(switches.Switches(), {"operation_seconds_from": 0.0, "operation_seconds_to": 0.05})
     running.reset()
@@ -273,6 +275,6 @@ def test_defaults_are_the_likely_service(running: Simulator) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("nosuch", 1), ("phase", "half"), ("may_view", "perhaps"), ("latency", "long")]
 )
-def test_a_wrong_switch_is_an_error(simulator: Simulator, name: str, value: Any) -> None:
+def test_refuses_an_unknown_switch_or_position(simulator: Simulator, name: str, value: Any) -> None:
     with pytest.raises(SimulatorError, match=name):
         simulator.switch(**{name: value})
