@@ -23,8 +23,8 @@ def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[...,
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.fixture

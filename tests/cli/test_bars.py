@@ -3,7 +3,7 @@
 from tests.support.command import COMMAND, on_a_terminal
 
 
-def test_a_terminal_gets_a_bar_and_lines_of_its_width(mixed, make_harness, tmp_path):
+def test_a_terminal_gets_a_progress_bar_and_lines_of_its_width(mixed, make_harness, tmp_path):
     make_harness()
     code, written = on_a_terminal([*COMMAND, "plan", "production"], tmp_path, columns=60)
     assert code == 0

@@ -29,9 +29,9 @@ def warned(gc: Command, folder: Path, registry: str, rules: str) -> list[tuple[s
     )
     done, encoded = gc("check"), gc("check", "--format", "json")
     assert (done.code, done.err, encoded.code) == (0, "", 0)
-    found = [(one["path"], one["message"]) for one in encoded.json.get("warnings", [])]
-    assert done.out.splitlines()[1:] == [f"warning: {path}: {message}" for path, message in found]
-    return found
+    warnings = [(row["path"], row["message"]) for row in encoded.json.get("warnings", [])]
+    assert done.out.splitlines()[1:] == [f"warning: {path}: {message}" for path, message in warnings]
+    return warnings
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def warned(gc: Command, folder: Path, registry: str, rules: str) -> list[tuple[s
         pytest.param(CONTAINER, COUNTS, "", id="a registry that tells push times"),
     ],
 )
-def test_counts_over_the_first_sight_are_weak(
+def test_check_warns_of_counts_without_push_times(
     gc: Command, tmp_path: Path, registry: str, rules: str, weak: str
 ) -> None:
     wanted = [("registries.production", WEAK.format(weak))] if weak else []
@@ -64,13 +64,15 @@ def test_counts_over_the_first_sight_are_weak(
         pytest.param("{name: rest, keep: {all: true}}", None, id="a keep rule"),
     ],
 )
-def test_a_rule_that_selects_everything(gc: Command, tmp_path: Path, rules: str, number: int | None) -> None:
-    found = warned(gc, tmp_path, CONTAINER, rules)
-    assert [path for path, _ in found] == ([] if number is None else [f"policies.p[{number}].delete"])
-    assert all(message.startswith("all: true alone selects every image") for _, message in found)
+def test_check_warns_of_a_rule_that_selects_everything(
+    gc: Command, tmp_path: Path, rules: str, number: int | None
+) -> None:
+    warnings = warned(gc, tmp_path, CONTAINER, rules)
+    assert [path for path, _ in warnings] == ([] if number is None else [f"policies.p[{number}].delete"])
+    assert all(message.startswith("all: true alone selects every image") for _, message in warnings)
 
 
-def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Path) -> None:
+def test_check_rejects_an_address_that_apprise_does_not_support(tmp_path: Path) -> None:
     address = tmp_path / "address"
     address.write_text(f"slack://{SECRET}")
     well = {"url": "json://127.0.0.1:9/"}
@@ -85,7 +87,7 @@ def test_check_refuses_an_address_that_apprise_does_not_understand(tmp_path: Pat
 POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 
 
-def test_check_says_what_it_found(gc, tmp_path):
+def test_check_counts_registries_and_policies(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(POLICY)
     done = gc("check")
     assert (done.code, done.err) == (0, "")
@@ -93,14 +95,14 @@ def test_check_says_what_it_found(gc, tmp_path):
     assert gc("check", "--format", "json").json == {"file": f"{tmp_path}/registry-gc.yaml", "mistakes": []}
 
 
-def test_check_writes_mistakes_as_json_too(gc, tmp_path):
+def test_check_writes_mistakes_as_json(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text("wbe: {}\n" + POLICY)
     done = gc("check", "--format", "json")
     assert (done.code, done.err) == (2, "")
-    assert [one["path"] for one in done.json["mistakes"]] == ["wbe"]
+    assert [row["path"] for row in done.json["mistakes"]] == ["wbe"]
 
 
-def test_only_light_modules_are_loaded_by_check(tmp_path):
+def test_check_imports_no_slow_modules(tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(POLICY)
     heavy = ["numpy", "sqlalchemy", "celery", "httpx", "rich", "cryptography", "structlog", "redis", "starlette"]
     script = (

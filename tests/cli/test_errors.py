@@ -6,7 +6,7 @@ import sys
 from tests.support.hostile import WHOLE, plain
 
 
-def test_a_mistake_of_ours_is_traced_in_plain_words(tmp_path):
+def test_an_unexpected_error_prints_an_escaped_traceback(tmp_path):
     script = f"""
 import sys
 sys.argv = ["registry-gc", "--verbose"]

@@ -21,7 +21,7 @@ RUN_KEYS = [
 ]  # fmt: skip
 
 
-def test_a_finished_run(filled, make_harness, gc):
+def test_runs_and_show_of_a_finished_run(filled, make_harness, gc):
     made = make_harness()
     done = made.sweep()
     (run,) = gc("runs", "--format", "json").json["runs"]
@@ -48,7 +48,7 @@ def test_a_finished_run(filled, make_harness, gc):
     assert gc("runs", "--format", "ndjson").lines == [run]
 
 
-def test_why_an_image_was_not_deleted_is_shown(filled, make_harness, gc):
+def test_show_says_why_an_image_was_skipped(filled, make_harness, gc):
     made = make_harness()
     run_id, task_calls = made.plan()
     filled.tag("shop/api", "pr-1", "stable")
@@ -66,7 +66,7 @@ def test_why_an_image_was_not_deleted_is_shown(filled, make_harness, gc):
     assert "1 of 2 images skipped (changed)" in gc("runs").out
 
 
-def test_the_tables(filled, make_harness, gc):
+def test_runs_show_and_audit_as_tables(filled, make_harness, gc):
     done = make_harness().sweep()
     table, show, audit = gc("runs").out, gc("show", done.id).out, gc("audit").out
     assert [line.split()[0] for line in table.splitlines()] == ["RUN", done.id]
@@ -76,7 +76,7 @@ def test_the_tables(filled, make_harness, gc):
     assert [line.split()[2] for line in audit.splitlines()] == ["REPOSITORY", "shop/web", "shop/api"]
 
 
-def test_the_audit(filled, make_harness, gc):
+def test_audit_as_json_and_its_filters(filled, make_harness, gc):
     done = make_harness().sweep()
     newest, oldest = gc("audit", "production", "--format", "json").json["deletions"]
     assert list(newest) == [
@@ -86,37 +86,37 @@ def test_the_audit(filled, make_harness, gc):
     assert (newest["run"], newest["outcome"], newest["rule"]) == (done.id, "deleted", "pull requests")
     assert newest["reclaimed_bytes"] + oldest["reclaimed_bytes"] == filled.state()["lost_bytes"]
 
-    def found(reference):
-        return [one["id"] for one in gc("audit", "production", reference, "--format", "ndjson").lines]
+    def deleted(reference):
+        return [row["id"] for row in gc("audit", "production", reference, "--format", "ndjson").lines]
 
-    assert found("shop/web:pr-3") == [newest["id"]]
-    assert found(f"shop/api@{oldest['digest']}") == [oldest["id"]]
-    assert found(oldest["id"]) == [oldest["id"]]
+    assert deleted("shop/web:pr-3") == [newest["id"]]
+    assert deleted(f"shop/api@{oldest['digest']}") == [oldest["id"]]
+    assert deleted(oldest["id"]) == [oldest["id"]]
 
     def between(*words):
-        return [one["id"] for one in gc("audit", "--format", "ndjson", *words).lines]
+        return [row["id"] for row in gc("audit", "--format", "ndjson", *words).lines]
 
     assert between("--since", newest["at"]) == [newest["id"]]
     assert between("--until", newest["at"]) == [oldest["id"]]
     assert between("--since", oldest["at"], "--until", "9999-01-01") == [newest["id"], oldest["id"]]
-    assert found("shop/web:PR-3") == found("shop/api:pr-3") == found("shop/web:pr") == []
+    assert deleted("shop/web:PR-3") == deleted("shop/api:pr-3") == deleted("shop/web:pr") == []
     assert (gc("audit", "production", "shop/web:never").code, gc("audit", "production", "crp1").code) == (0, 0)
 
 
 RECIPE = re.search(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "audit.md").read_text(), re.DOTALL)
 
 
-def test_the_chain_is_verified_also_from_an_export_alone(filled, make_harness, gc, tmp_path):
+def test_the_audit_chain_can_be_verified_from_an_export(filled, make_harness, gc, tmp_path):
     made = make_harness()
     assert gc("audit", "--verify").out == "the audit chain is intact: 0 rows; head none yet\n"
     made.sweep()
     newest, oldest = gc("audit", "--format", "ndjson").lines
-    found = gc("audit", "--verify")
+    verified = gc("audit", "--verify")
     span = f"from {oldest['at'][:19]}Z to {newest['at'][:19]}Z"
-    told = gc("audit", "--verify", "--format", "json").json
-    head = told.pop("head")
-    assert (found.code, found.out) == (0, f"the audit chain is intact: 2 rows, {span}; head {head}\n")
-    assert told == {"rows": 2, "from": oldest["at"], "to": newest["at"], "anchor": "", "broken": None}
+    document = gc("audit", "--verify", "--format", "json").json
+    head = document.pop("head")
+    assert (verified.code, verified.out) == (0, f"the audit chain is intact: 2 rows, {span}; head {head}\n")
+    assert document == {"rows": 2, "from": oldest["at"], "to": newest["at"], "anchor": "", "broken": None}
 
     assert RECIPE is not None
     program = tmp_path / "verify.py"
@@ -137,7 +137,7 @@ def test_the_chain_is_verified_also_from_an_export_alone(filled, make_harness, g
     assert recipe([oldest, newest | {"digest": oldest["digest"]}]) == "seq 2 does not hold\n"
 
 
-def test_a_chain_that_does_not_hold(filled, make_harness, gc):
+def test_verify_fails_for_a_changed_row_and_an_unknown_head(filled, make_harness, gc):
     made = make_harness()
     made.sweep()
     newest, oldest = gc("audit", "--format", "ndjson").lines
@@ -169,13 +169,13 @@ def test_a_chain_that_does_not_hold(filled, make_harness, gc):
     ],
     ids=" ".join,
 )
-def test_questions_that_the_audit_cannot_be_asked(make_harness, gc, words):
+def test_audit_rejects_invalid_options(make_harness, gc, words):
     make_harness()
     done = gc("audit", *words)
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
 
 
-def test_without_a_store_nothing_is_verified(make_harness, gc, tmp_path):
+def test_verify_without_a_store_fails(make_harness, gc, tmp_path):
     made = make_harness()
     made.store.dispose()
     for file in tmp_path.glob("registry-gc.db*"):
@@ -185,14 +185,14 @@ def test_without_a_store_nothing_is_verified(make_harness, gc, tmp_path):
     assert list(tmp_path.glob("registry-gc.db*")) == []
 
 
-def test_runs_are_newest_first_and_can_be_fewer(filled, make_harness, gc):
+def test_runs_are_newest_first_and_limited(filled, make_harness, gc):
     made = make_harness(mode="dry-run")
     ids = [made.sweep().id for _ in range(3)]
     assert [run["id"] for run in gc("runs", "--format", "json").json["runs"]] == ids[::-1]
     assert [run["id"] for run in gc("runs", "--limit", "1", "--format", "json").json["runs"]] == ids[-1:]
 
 
-def test_registries_that_are_known_to_the_file_or_to_the_store(filled, make_harness, gc, tmp_path):
+def test_runs_and_audit_know_registries_of_the_file_and_of_the_store(filled, make_harness, gc, tmp_path):
     done = make_harness().sweep()
     for words in (["runs", "elsewhere"], ["audit", "elsewhere"]):
         refused = gc(*words)
@@ -208,7 +208,7 @@ def test_registries_that_are_known_to_the_file_or_to_the_store(filled, make_harn
     assert gc("runs", "elsewhere").err.endswith("known: production, renamed\n")
 
 
-def test_the_past_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path):
+def test_history_needs_no_credentials_of_a_registry(filled, make_harness, gc, tmp_path):
     run = make_harness(limits={"max_images": 1}).sweep().id
     file = tmp_path / "registry-gc.yaml"
     written = yaml.safe_load(file.read_text())
@@ -226,7 +226,7 @@ def test_the_past_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path)
         assert done.err == f"registry-gc.yaml: store: environment variable NO_SUCH_STORE is not set; {SECRET}\n"
 
 
-def test_there_is_no_such_run(make_harness, gc):
+def test_an_unknown_run_is_exit_code_2(make_harness, gc):
     make_harness()
     for words in (["show", "x"], ["approve", "x"], ["abort", "x"]):
         done = gc(*words)
@@ -237,7 +237,7 @@ def test_there_is_no_such_run(make_harness, gc):
 POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 
 
-def test_history_of_nothing(gc, tmp_path):
+def test_runs_and_audit_of_an_empty_history(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     assert gc("runs").out == "No runs yet.\n"
     assert gc("runs", "--format", "json").json == {"runs": []}

@@ -10,26 +10,26 @@ DAY = timedelta(days=1)
 
 
 def image(simulator, tag):
-    return next(one for one in simulator.images() if tag in one["tags"])
+    return next(row for row in simulator.images() if tag in row["tags"])
 
 
 def reference(simulator, form):
-    one = image(simulator, "pr-2")
+    held = image(simulator, "pr-2")
     docker = simulator.endpoints()["docker"].partition("://")[2]
     return {
         "address": f"{docker}/{simulator.registry_id}/shop/web:pr-3",
-        "vendor": f"registry.yandexcloud.net/{simulator.registry_id}/shop/web@{one['digest']}",
-        "tag and digest": f"shop/web:pr-3@{one['digest']}",
+        "vendor": f"registry.yandexcloud.net/{simulator.registry_id}/shop/web@{held['digest']}",
+        "tag and digest": f"shop/web:pr-3@{held['digest']}",
         "tag": "shop/web:pr-3",
-        "digest": f"shop/web@{one['digest']}",
-        "id": one["id"],
+        "digest": f"shop/web@{held['digest']}",
+        "id": held["id"],
         "path": "shop/web",
         "glob": "**/web",
     }[form]
 
 
 @pytest.mark.parametrize("form", ["tag", "digest", "id", "path", "glob", "address", "vendor", "tag and digest"])
-def test_what_is_held_stays_until_it_is_released(filled, make_harness, gc, form):
+def test_a_held_image_is_kept_until_the_release(filled, make_harness, gc, form):
     made = make_harness()
     made.sweep(dry_run=True)
     held = image(filled, "pr-2")
@@ -38,33 +38,33 @@ def test_what_is_held_stays_until_it_is_released(filled, make_harness, gc, form)
     )
     assert (done.code, done.err) == (0, "")
     planned = gc("plan", "production", "--format", "json").json
-    (decision,) = [one for one in planned["decisions"] if one["digest"] == held["digest"]]
+    (decision,) = [row for row in planned["decisions"] if row["digest"] == held["digest"]]
     assert (decision["verdict"], decision["cause"]) == ("keep", "held")
     assert decision["reason"] == "held by anna: the trial"
     run = made.sweep()
     assert (run.planned, run.deleted) == (1, 1)
 
     number = done.json["id"]
-    told = gc("release", str(number)).out
-    assert told.startswith(f"released hold {number} on ")
-    assert told.endswith(" of production\n")
+    released = gc("release", str(number)).out
+    assert released.startswith(f"released hold {number} on ")
+    assert released.endswith(" of production\n")
     assert gc("holds").out == "No holds.\n"
     assert made.sweep().deleted == 1
 
 
-def test_a_held_tag_holds_what_it_named_and_whatever_gets_it(filled, make_harness, gc):
+def test_a_held_tag_keeps_its_present_and_its_later_image(filled, make_harness, gc):
     made = make_harness()
     first = image(filled, "pr-1")
     gc("hold", "production", "shop/api:pr-1")
     filled.tag("shop/api", first["digest"], "pr-8")
     second = filled.push("shop/api", tags=["pr-1"], layers=[77], age=40 * DAY)
     run = made.sweep()
-    left = {one["digest"] for one in filled.images()}
+    left = {row["digest"] for row in filled.images()}
     assert {first["digest"], second["digest"]} <= left
     assert run.deleted == 1
 
 
-def test_a_hold_that_ran_out_holds_nothing(filled, make_harness, gc):
+def test_an_expired_hold_keeps_nothing(filled, make_harness, gc):
     made = make_harness()
     tomorrow = (datetime.now(UTC) + DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert gc("hold", "production", "shop/**", "--until", tomorrow).code == 0
@@ -74,13 +74,13 @@ def test_a_hold_that_ran_out_holds_nothing(filled, make_harness, gc):
     assert made.sweep().planned == 0
 
 
-def test_a_date_is_held_to_its_end(filled, make_harness, gc):
+def test_a_hold_until_a_date_includes_the_date(filled, make_harness, gc):
     make_harness()
-    found = gc("hold", "production", "shop/api:pr-1", "--until", "2999-12-24", "--format", "json").json
-    assert found["until"] == "2999-12-25T00:00:00Z"
+    hold = gc("hold", "production", "shop/api:pr-1", "--until", "2999-12-24", "--format", "json").json
+    assert hold["until"] == "2999-12-25T00:00:00Z"
 
 
-def test_nothing_known_is_held(filled, make_harness, gc):
+def test_hold_warns_if_the_reference_matches_nothing(filled, make_harness, gc):
     make_harness().sweep(dry_run=True)
     in_force = "the hold is in force all the same"
     done = gc("hold", "production", "no/such/*")
@@ -96,7 +96,7 @@ def test_nothing_known_is_held(filled, make_harness, gc):
     assert done.err == ("warning: no image of shop/api has the tag next today; it holds whatever gets it\n")
 
 
-def test_a_registry_that_cannot_be_asked(filled, make_harness, gc):
+def test_hold_uses_the_newest_plan_if_the_registry_is_unreachable(filled, make_harness, gc):
     made = make_harness()
     made.sweep(dry_run=True)
     held = image(filled, "pr-1")
@@ -107,7 +107,7 @@ def test_a_registry_that_cannot_be_asked(filled, make_harness, gc):
     assert done.err.endswith("; the newest plan was asked instead\n")
 
 
-def test_a_lost_key_keeps_nobody_from_holding(filled, make_harness, gc, tmp_path):
+def test_hold_works_without_the_registry_s_credentials(filled, make_harness, gc, tmp_path):
     made = make_harness()
     (tmp_path / "token").unlink()
     for text in ("shop/api:pr-1", "shop/**"):
@@ -118,7 +118,7 @@ def test_a_lost_key_keeps_nobody_from_holding(filled, make_harness, gc, tmp_path
         assert len(holds.active_rows(connection, datetime.now(UTC))) == 2
 
 
-def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):
+def test_a_hold_applies_to_a_run_that_is_deleting(filled, make_harness, gc):
     made = make_harness()
     run_id, task_calls = made.plan()
     left = made.carry_out(task_calls, until="gc.delete_batch")
@@ -128,7 +128,7 @@ def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):
     outcomes = made.outcomes(run_id)
     assert outcomes.pop(kept["digest"]) == ("skipped", "held")
     assert set(outcomes.values()) == {("deleted", None)}
-    (item,) = [one for one in made.items(run_id) if one.decision.digest == kept["digest"]]
+    (item,) = [row for row in made.items(run_id) if row.decision.digest == kept["digest"]]
     assert item.message == "held by anna"
 
 
@@ -152,7 +152,7 @@ def test_a_hold_alone_binds_a_run_that_is_deleting(filled, make_harness, gc):
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_held(filled, make_harness, gc, words, code, line):
+def test_hold_rejects_invalid_arguments(filled, make_harness, gc, words, code, line):
     make_harness()
     done = gc(*words)
     assert (done.code, done.out) == (code, "")

@@ -20,7 +20,7 @@ from worker.runs import lifecycle
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_cannot_be(filled, make_harness, gc, words, code, line):
+def test_release_pause_and_resume_reject_unknown_targets(filled, make_harness, gc, words, code, line):
     make_harness()
     done = gc(*words)
     assert (done.code, done.out) == (code, "")
@@ -29,7 +29,7 @@ def test_what_cannot_be(filled, make_harness, gc, words, code, line):
 
 
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["one", "all"])
-def test_a_pause_deletes_nothing_and_still_plans(filled, make_harness, gc, all_of_them):
+def test_a_pause_stops_deletions_but_not_planning(filled, make_harness, gc, all_of_them):
     made = make_harness()
     words = [] if all_of_them else ["production"]
     assert gc("pause", *words, "--reason", "moving house", "--who", "anna").code == 0
@@ -37,9 +37,9 @@ def test_a_pause_deletes_nothing_and_still_plans(filled, make_harness, gc, all_o
     assert (run.outcome, run.planned, run.deleted, run.skipped) == ("succeeded", 2, 0, 2)
     assert set(made.outcomes(run.id).values()) == {("skipped", "paused")}
     assert filled.requests(method="DELETE") == []
-    told = gc("holds").out
-    assert "paused by anna since" in told
-    assert ": moving house; nothing is deleted until `registry-gc resume" in told
+    listing = gc("holds").out
+    assert "paused by anna since" in listing
+    assert ": moving house; nothing is deleted until `registry-gc resume" in listing
     assert gc("pause", *words, "--who", "bert").code == 0  # the first stays
     assert "paused by anna" in gc("holds").out
 
@@ -52,7 +52,7 @@ def test_a_pause_deletes_nothing_and_still_plans(filled, make_harness, gc, all_o
     assert (again["who"], again["resumed_by"]) == ("dora", "emil")
 
 
-def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, make_harness, gc):
+def test_a_hold_and_a_pause_apply_to_a_run_that_is_deleting(filled, make_harness, gc):
     made = make_harness()
     run_id, task_calls = made.plan()
     left = made.carry_out(task_calls, until="gc.delete_batch")
@@ -62,10 +62,10 @@ def test_a_hold_and_a_pause_bind_a_run_that_is_deleting(filled, make_harness, gc
     made.do(task_call)
     assert gc("resume", "production").code == 0
     made.carry_out(left[1:])
-    found = set(made.outcomes(run_id).values())
-    assert found <= {("skipped", "paused"), ("skipped", "held"), ("deleted", None)}
-    assert ("skipped", "paused") in found
-    assert any("pr-1" in one["tags"] for one in filled.images())
+    outcomes = set(made.outcomes(run_id).values())
+    assert outcomes <= {("skipped", "paused"), ("skipped", "held"), ("deleted", None)}
+    assert ("skipped", "paused") in outcomes
+    assert any("pr-1" in row["tags"] for row in filled.images())
 
 
 def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, make_harness, gc):
@@ -76,7 +76,7 @@ def test_holds_and_pauses_follow_a_registry_that_is_renamed(filled, make_harness
     written = made.path.read_text()
     made.path.write_text(written.replace("production:", "prod:"))
     planned = gc("plan", "prod", "--format", "json").json
-    assert [one["tags"] for one in planned["decisions"] if one["cause"] == "held"] == [["pr-1"]]
+    assert [row["tags"] for row in planned["decisions"] if row["cause"] == "held"] == [["pr-1"]]
     opened = lifecycle.open_run(made.store, made.settings, "prod", trigger="command", now=datetime.now(UTC))
     made.carry_out(opened.task_calls)
     assert set(made.outcomes(opened.run_id).values()) == {("skipped", "paused")}

@@ -24,7 +24,7 @@ def test_help_names_every_command_in_its_section(gc):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_help_of_its_own(gc, name):
+def test_every_command_has_its_own_help(gc, name):
     done = gc(name, "--help")
     assert (done.code, done.err) == (0, "")
     assert ("--config" in done.out) is (name != "schema")
@@ -146,7 +146,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(gc, words, message):
         pytest.param("<&- >&- 2>&-", "runs --output result", 0, "", id="nothing at all"),
     ],
 )
-def test_closed_streams(tmp_path, redirect, words, code, message):
+def test_closed_standard_streams(tmp_path, redirect, words, code, message):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     command = f'exec "$0" -m worker.cli {words} {redirect}'
     done = subprocess.run(
@@ -157,7 +157,7 @@ def test_closed_streams(tmp_path, redirect, words, code, message):
         assert (tmp_path / "result").read_text()
 
 
-def test_a_reader_that_has_enough_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     reader, writer = os.pipe()
     process = subprocess.Popen([*COMMAND, "schema"], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)

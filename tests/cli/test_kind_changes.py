@@ -55,24 +55,26 @@ def ran(path: Path, at: datetime = AT) -> None:
         pytest.param("registry", OTHER_ID, "", id="a new one"),
     ],
 )
-def test_what_goes_on(tmp_path: Path, name: str, registry: str, words: str) -> None:
+def test_check_says_which_records_still_apply_after_a_change_of_kind(
+    tmp_path: Path, name: str, registry: str, words: str
+) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
-    said = kind_changes(load(configured(tmp_path, name, registry)))
-    assert list(said) == ([name] if words else [])
-    assert said.get(name, "").startswith(words)
+    changes = kind_changes(load(configured(tmp_path, name, registry)))
+    assert list(changes) == ([name] if words else [])
+    assert changes.get(name, "").startswith(words)
 
 
-def test_check_says_it_beside_mistakes(gc: Command, tmp_path: Path) -> None:
+def test_check_reports_a_change_of_kind_as_text_and_json(gc: Command, tmp_path: Path) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
     configured(tmp_path, "production", CLOUD)
     done = gc("check")
-    first, said = done.out.splitlines()
-    assert (done.code, done.err, said) == (0, "", f"production: {SAME}")
+    first, change = done.out.splitlines()
+    assert (done.code, done.err, change) == (0, "", f"production: {SAME}")
     assert first.endswith("no mistakes: 1 registry, 1 policy")
     assert gc("check", "--format", "json").json["moved"] == {"production": SAME}
 
 
-def test_it_is_old_news_once_a_run_of_the_new_kind_was_opened(tmp_path: Path) -> None:
+def test_a_run_of_the_new_kind_ends_the_message(tmp_path: Path) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
     path = configured(tmp_path, "production", CLOUD)
     assert list(kind_changes(load(path))) == ["production"]
@@ -82,22 +84,22 @@ def test_it_is_old_news_once_a_run_of_the_new_kind_was_opened(tmp_path: Path) ->
     assert back["production"].startswith("its kind was yandex-cloud-registry until 2026-11-24")
 
 
-def test_online_says_it_too(gc: Command, tmp_path: Path) -> None:
+def test_check_online_reports_a_change_of_kind(gc: Command, tmp_path: Path) -> None:
     ran(configured(tmp_path, "production", CONTAINER))
     configured(tmp_path, "production", HUB)
-    found = gc("check", "--online", "--format", "json").json["online"]
-    (told,) = [one for one in found if one["check"] == "kind"]
-    assert (told["registry"], told["status"], told["detail"].startswith(SINCE)) == ("production", "ok", True)
+    results = gc("check", "--online", "--format", "json").json["online"]
+    (change,) = [row for row in results if row["check"] == "kind"]
+    assert (change["registry"], change["status"], change["detail"].startswith(SINCE)) == ("production", "ok", True)
 
 
-def test_a_store_that_cannot_be_read_is_no_mistake_of_the_file(gc: Command, tmp_path: Path) -> None:
+def test_an_unreadable_store_is_not_a_mistake_in_the_file(gc: Command, tmp_path: Path) -> None:
     configured(tmp_path, "production", CLOUD)
     (tmp_path / "gc.db").write_bytes(b"rubbish" * 1000)
     done = gc("check")
     assert (done.code, done.err, len(done.out.splitlines())) == (0, "", 1)
 
 
-def test_a_store_on_a_server_is_not_waited_for(gc: Command, tmp_path: Path) -> None:
+def test_check_does_not_wait_for_a_database_server(gc: Command, tmp_path: Path) -> None:
     """A server that takes connections and never answers: only --online would wait for it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -108,11 +110,11 @@ def test_a_store_on_a_server_is_not_waited_for(gc: Command, tmp_path: Path) -> N
             server.accept()
 
 
-def test_a_server_that_cannot_be_reached_tells_nothing(tmp_path: Path) -> None:
+def test_an_unreachable_database_reports_no_change_of_kind(tmp_path: Path) -> None:
     assert kind_changes(load(configured(tmp_path, "production", CLOUD, "postgresql+psycopg://u@127.0.0.1:9/d"))) == {}
 
 
-def test_where_there_is_no_store_none_is_made_nor_anything_loaded_to_read_one(tmp_path: Path) -> None:
+def test_without_a_store_check_neither_creates_it_nor_imports_sqlalchemy(tmp_path: Path) -> None:
     configured(tmp_path, "production", CLOUD)
     script = (
         "import sys; from worker.cli import cli; cli.main(['check'], standalone_mode=False); "

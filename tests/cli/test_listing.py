@@ -5,7 +5,7 @@ import pytest
 from tests.support.servers import free_port
 
 
-def test_looking_records_nothing_and_makes_no_store(mixed, make_harness, gc, tmp_path):
+def test_plan_and_inventory_create_no_store(mixed, make_harness, gc, tmp_path):
     made = make_harness()
     made.store.dispose()
     for file in tmp_path.glob("registry-gc.db*"):
@@ -27,7 +27,7 @@ def test_a_registry_that_refuses_is_one_line_and_exit_code_1(simulator, make_har
         assert done.err.startswith("production: ")
 
 
-def test_a_registry_that_is_not_there(make_harness, gc):
+def test_an_unreachable_registry_is_one_line_and_exit_code_1(make_harness, gc):
     make_harness(
         endpoints=dict.fromkeys(("container_registry", "operation", "iam", "docker"), f"http://127.0.0.1:{free_port()}")
     )
@@ -35,7 +35,7 @@ def test_a_registry_that_is_not_there(make_harness, gc):
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
 
 
-def test_the_inventory_is_the_api_s_own_json(mixed, make_harness, gc):
+def test_the_inventory_has_the_json_of_the_api(mixed, make_harness, gc):
     make_harness()
     done = gc("inventory", "production")
     assert (done.code, done.err) == (0, "")

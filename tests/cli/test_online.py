@@ -32,16 +32,16 @@ def configured(simulator: Simulator, folder: Path, **registry: Any) -> None:
     write(folder, document(simulator, folder, **registry))
 
 
-def found(gc: Command, code: int) -> dict[str, dict[str, Any]]:
-    """The findings by what was asked."""
+def results_by_check(gc: Command, code: int) -> dict[str, dict[str, Any]]:
+    """The results by the name of the check."""
     result = gc("check", "--online", "--format", "json")
     assert (result.code, result.err) == (code, "")
     assert result.json["mistakes"] == []
-    return {one["check"]: one for one in result.json["online"]}
+    return {row["check"]: row for row in result.json["online"]}
 
 
-def statuses(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {check: one["status"] for check, one in findings.items()}
+def statuses(results: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {check: row["status"] for check, row in results.items()}
 
 
 FINE = {
@@ -56,24 +56,24 @@ FINE = {
 }
 
 
-def test_all_that_can_be_known(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_check_online_of_a_healthy_registry(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     simulator.push("shop/api", tags=["v1"])
     child = simulator.push("shop/api")
     simulator.push_index("shop/api", [child["id"]])
     configured(simulator, tmp_path)
-    findings = found(gc, 0)
-    assert FINE.items() <= statuses(findings).items()
-    assert list(findings)[-1] == "delete"
-    assert "unknown until the first deletion" in findings["delete"]["detail"]
-    assert "container-registry.images.pusher" in findings["delete"]["detail"]
-    assert findings["list images"]["value"] == 3
-    assert abs(findings["clock"]["value"]) < 3
-    assert "is valid for at most 12 hours; something must renew the file" in findings["credentials"]["detail"]
-    assert {one["method"] for one in simulator.requests()} == {"GET"}
+    results = results_by_check(gc, 0)
+    assert FINE.items() <= statuses(results).items()
+    assert list(results)[-1] == "delete"
+    assert "unknown until the first deletion" in results["delete"]["detail"]
+    assert "container-registry.images.pusher" in results["delete"]["detail"]
+    assert results["list images"]["value"] == 3
+    assert abs(results["clock"]["value"]) < 3
+    assert "is valid for at most 12 hours; something must renew the file" in results["credentials"]["detail"]
+    assert {row["method"] for row in simulator.requests()} == {"GET"}
     assert not list(tmp_path.glob("registry-gc.db*")), "a store made by looking"
 
 
-def test_as_a_table_and_line_by_line(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_check_online_as_a_table_and_as_ndjson(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     configured(simulator, tmp_path)
     result = gc("check", "--online")
     first, heading, *rows = result.out.splitlines()
@@ -108,26 +108,26 @@ def test_as_a_table_and_line_by_line(simulator: Simulator, gc: Command, tmp_path
         pytest.param({"phase": "gone"}, "sign in", "failed", "HTTP 404", id="gone"),
     ],
 )
-def test_what_a_registry_refuses(
+def test_check_online_reports_missing_permissions_and_clock_skew(
     simulator: Simulator, gc: Command, tmp_path: Path, switch: dict[str, Any], check: str, status: str, words: str
 ) -> None:
     simulator.push_index("shop/api", [simulator.push("shop/api")["id"]])
     simulator.switch(**switch)
     configured(simulator, tmp_path)
-    findings = found(gc, 1 if status == "failed" else 0)
-    assert (findings[check]["status"], words in findings[check]["detail"]) == (status, True), findings[check]
+    results = results_by_check(gc, 1 if status == "failed" else 0)
+    assert (results[check]["status"], words in results[check]["detail"]) == (status, True), results[check]
 
 
-def test_nobody_is_signed_in(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_a_failed_sign_in_ends_the_checks_of_a_registry(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     configured(simulator, tmp_path)
     (tmp_path / "token").write_text("t1.longexpiredtoken0000")
-    findings = found(gc, 1)
-    assert findings["sign in"]["status"] == "failed"
-    assert "longexpired" not in json.dumps(findings)
-    assert "list repositories" not in findings
+    results = results_by_check(gc, 1)
+    assert results["sign in"]["status"] == "failed"
+    assert "longexpired" not in json.dumps(results)
+    assert "list repositories" not in results
 
 
-def test_one_registry_s_trouble_is_not_another_s(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_an_unreachable_registry_does_not_affect_another(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     simulator.push("shop/api")
     written = document(simulator, tmp_path)
     away = deepcopy(written["registries"]["production"]) | {"id": "crpaway0000000000000"}
@@ -136,12 +136,12 @@ def test_one_registry_s_trouble_is_not_another_s(simulator: Simulator, gc: Comma
     write(tmp_path, written)
     result = gc("check", "--online", "--format", "json")
     assert result.code == 1
-    by_both = {(one["registry"], one["check"]): one["status"] for one in result.json["online"]}
+    by_both = {(row["registry"], row["check"]): row["status"] for row in result.json["online"]}
     assert by_both["away", "sign in"] == "failed"
     assert by_both["production", "list images"] == "ok"
 
 
-def test_what_evidence_counts(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_check_online_reads_evidence_sources(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     listed = ["sha256:" + letter * 64 for letter in "abc"]
     for name, age in (("fresh", 1), ("stale", 48)):
         at = (datetime.now(UTC) - timedelta(hours=age)).isoformat()
@@ -151,30 +151,30 @@ def test_what_evidence_counts(simulator: Simulator, gc: Command, tmp_path: Path)
         for name in ("fresh", "stale", "missing")
     ]
     configured(simulator, tmp_path, in_use=sources)
-    findings = found(gc, 1)
-    fresh = findings["evidence fresh"]
+    results = results_by_check(gc, 1)
+    fresh = results["evidence fresh"]
     assert (fresh["status"], fresh["value"], fresh["detail"]) == ("ok", 3, "3 in use, 60 min old")
-    assert findings["evidence stale"]["status"] == findings["evidence missing"]["status"] == "failed"
-    assert "at most" in findings["evidence stale"]["detail"]
+    assert results["evidence stale"]["status"] == results["evidence missing"]["status"] == "failed"
+    assert "at most" in results["evidence stale"]["detail"]
 
 
-def test_the_store_and_redis(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_check_online_tests_the_store_and_redis(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     with redis_server() as redis:
         configured(simulator, tmp_path, redis=redis.url)
-        findings = found(gc, 0)
-        assert findings["redis"]["detail"] == "answers"
+        results = results_by_check(gc, 0)
+        assert results["redis"]["detail"] == "answers"
     (tmp_path / "registry-gc.db").write_bytes(b"rubbish" * 1000)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         configured(simulator, tmp_path, redis=f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
         result = gc("check", "--online", "--format", "json")
     assert result.code == 1
-    by_check = {one["check"]: one for one in result.json["online"]}
+    by_check = {row["check"]: row for row in result.json["online"]}
     assert by_check["redis"]["status"] == by_check["store"]["status"] == "failed"
     assert by_check["sign in"]["status"] == "ok"
 
 
-def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
+def test_a_mistake_in_the_file_prevents_every_request(simulator: Simulator, gc: Command, tmp_path: Path) -> None:
     configured(simulator, tmp_path, id="two words")
     result = gc("check", "--online")
     assert (result.code, result.out) == (2, "")
@@ -202,12 +202,12 @@ def test_a_mistake_in_the_file_comes_first(simulator: Simulator, gc: Command, tm
         ),
     ],
 )
-def test_what_is_said_of_deleting(now: datetime, changes: dict[str, Any], status: str, words: str) -> None:
+def test_the_delete_check(now: datetime, changes: dict[str, Any], status: str, words: str) -> None:
     registry = with_defaults(id="crp1", credentials=Credentials(metadata=True), **changes)
-    finding = deletion(registry, now)
-    assert (finding.status, words in finding.detail) == (status, True), finding
+    result = deletion(registry, now)
+    assert (result.status, words in result.detail) == (status, True), result
     ending = registry.kind == "yandex-container-registry" and now >= datetime(2026, 11, 10, tzinfo=UTC)
-    assert ("move to yandex-cloud-registry" in finding.detail) is ending
+    assert ("move to yandex-cloud-registry" in result.detail) is ending
 
 
 CONTAINER, OCI = KINDS["yandex-container-registry"], KINDS["oci"]
@@ -240,9 +240,9 @@ def image(letter: str, **facts: Any) -> Image:
         ),
     ],
 )
-def test_what_is_said_of_manifests(kind: Any, images: tuple[Image, ...], status: str, words: str) -> None:
-    finding = manifests("production", kind, "a/b", images)
-    assert (finding.status, words in finding.detail) == (status, True), finding
+def test_the_check_of_manifests(kind: Any, images: tuple[Image, ...], status: str, words: str) -> None:
+    result = manifests("production", kind, "a/b", images)
+    assert (result.status, words in result.detail) == (status, True), result
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,14 @@ def test_what_is_said_of_manifests(kind: Any, images: tuple[Image, ...], status:
         pytest.param({"anonymous": True}, "most registries refuse anonymous deletions", id="nobody"),
     ],
 )
-def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: dict[str, Any], words: str) -> None:
+def test_the_credentials_check_works_without_the_registry(
+    gc: Command, tmp_path: Path, way: dict[str, Any], words: str
+) -> None:
     """Nothing listens there: what the configuration shows is told all the same."""
     registry = {"kind": "oci", "url": "http://127.0.0.1:9", "credentials": way, "policy": "p"}
     write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": registry}, "policies": {"p": []}})
     result = gc("check", "--online", "--format", "json", PASSWORD="hunter2")
-    by_check = {one["check"]: one for one in result.json["online"]}
+    by_check = {row["check"]: row for row in result.json["online"]}
     assert (result.code, by_check["sign in"]["status"], by_check["credentials"]["status"]) == (1, "failed", "ok")
     assert words in by_check["credentials"]["detail"]
     assert "hunter2" not in result.out
@@ -270,25 +272,28 @@ def test_how_an_oci_registry_is_signed_in_to(gc: Command, tmp_path: Path, way: d
         ("https://registry-1.docker.io", "Docker Hub deletes by its own API"),
     ],
 )
-def test_registries_that_delete_in_another_way(url: str, words: str) -> None:
+def test_the_delete_check_names_vendors_with_their_own_api(url: str, words: str) -> None:
     registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), mode="delete")
-    finding = deletion(registry, NOW)
-    assert (finding.status, words in finding.detail, "storage.delete" in finding.detail) == ("failed", True, False)
+    result = deletion(registry, NOW)
+    assert (result.status, words in result.detail, "storage.delete" in result.detail) == ("failed", True, False)
     dry_run = deletion(registry.model_copy(update={"mode": "dry-run"}), NOW)
     assert (dry_run.status, words in dry_run.detail) == ("warning", True)
 
 
 @pytest.mark.parametrize(("mode", "status"), [("delete", "failed"), ("dry-run", "warning")])
-def test_a_read_only_registry_says_so(gc: Command, tmp_path: Path, mode: str, status: str) -> None:
+def test_the_delete_check_reports_a_read_only_registry(gc: Command, tmp_path: Path, mode: str, status: str) -> None:
     """Seen by OPTIONS, before anything is deleted; a registry that allows DELETE may refuse it all the same."""
     with FakeRegistry(deletion="read-only") as registry:
         registry.push("shop/api", "v1")
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p", "mode": mode}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
-        said = found(gc, 1 if status == "failed" else 0)["delete"]
-        assert (said["status"], "the registry is read-only, by its header Allow" in said["detail"]) == (status, True)
+        deletion_check = results_by_check(gc, 1 if status == "failed" else 0)["delete"]
+        assert (
+            deletion_check["status"],
+            "the registry is read-only, by its header Allow" in deletion_check["detail"],
+        ) == (status, True)
         registry.switches.deletion = "off"
-        unknown = found(gc, 0)["delete"]
+        unknown = results_by_check(gc, 0)["delete"]
         assert (unknown["status"], unknown["detail"].startswith("unknown until")) == ("warning", True)
         assert "role" not in unknown["detail"]
         assert registry.lines("DELETE") == []
@@ -315,7 +320,7 @@ NOT_KNOWN = "it is unknown whether they work"
         ),
     ],
 )
-def test_signed_in_is_said_where_credentials_were_tried(
+def test_the_sign_in_check_is_ok_only_if_credentials_were_used(
     gc: Command, tmp_path: Path, auth: Any, credentials: Any, status: str, words: str
 ) -> None:
     with FakeRegistry(auth) as registry:
@@ -323,13 +328,15 @@ def test_signed_in_is_said_where_credentials_were_tried(
         hub = {"kind": "oci", "url": registry.url, "credentials": credentials, "policy": "p"}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
         result = gc("check", "--online", "--format", "json", PASSWORD="secret")
-    said = {one["check"]: one for one in result.json["online"]}
+    by_check = {row["check"]: row for row in result.json["online"]}
     assert result.code == 0
-    assert (said["sign in"]["status"], words in said["sign in"]["detail"]) == (status, True), said["sign in"]
-    assert said["list images"]["status"] == "ok"
+    assert (by_check["sign in"]["status"], words in by_check["sign in"]["detail"]) == (status, True), by_check[
+        "sign in"
+    ]
+    assert by_check["list images"]["status"] == "ok"
 
 
-def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command, tmp_path: Path) -> None:
+def test_the_sign_in_check_counts_a_challenge_of_a_repository(gc: Command, tmp_path: Path) -> None:
     challenge = {"WWW-Authenticate": 'Basic realm="shop"'}
     with FakeRegistry() as registry:
         registry.push("shop/api", "v1")
@@ -339,11 +346,11 @@ def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command
         taken = gc("check", "--online", "--format", "json", PASSWORD="secret")
         registry.fault("status", "GET", "/tags/list", times=None, status=401, headers=challenge)
         refused = gc("check", "--online", "--format", "json", PASSWORD="secret")
-    said = {one["check"]: one for one in taken.json["online"]}
-    assert (taken.code, said["sign in"]["detail"]) == (0, "signed in")
-    said = {one["check"]: one for one in refused.json["online"]}
-    assert (refused.code, said["sign in"]["status"], said["list images"]["status"]) == (1, "warning", "failed")
-    assert NOT_KNOWN in said["sign in"]["detail"]
+    by_check = {row["check"]: row for row in taken.json["online"]}
+    assert (taken.code, by_check["sign in"]["detail"]) == (0, "signed in")
+    by_check = {row["check"]: row for row in refused.json["online"]}
+    assert (refused.code, by_check["sign in"]["status"], by_check["list images"]["status"]) == (1, "warning", "failed")
+    assert NOT_KNOWN in by_check["sign in"]["detail"]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +361,7 @@ def test_credentials_that_only_a_repository_asks_for_are_tried_there(gc: Command
         pytest.param(["shop/*"], "ok", "1 listed", id="a glob"),
     ],
 )
-def test_repositories_that_the_file_names_are_not_said_to_be_seen(
+def test_repositories_of_the_file_are_not_reported_as_listed(
     gc: Command, tmp_path: Path, named: list[str], status: str, words: str
 ) -> None:
     with FakeRegistry() as registry:
@@ -362,44 +369,44 @@ def test_repositories_that_the_file_names_are_not_said_to_be_seen(
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
         hub["repositories"] = named
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
-        findings = found(gc, 0)
+        results = results_by_check(gc, 0)
         assert ("GET /v2/_catalog" in registry.lines()) is (named == ["shop/*"])
-    said = findings["list repositories"]
-    assert (said["status"], words in said["detail"]) == (status, True), said
-    assert findings["list images"]["detail"] == "1 in shop/api"
+    listing = results["list repositories"]
+    assert (listing["status"], words in listing["detail"]) == (status, True), listing
+    assert results["list images"]["detail"] == "1 in shop/api"
 
 
-def test_a_name_that_is_not_served_hides_no_other_repository(gc: Command, tmp_path: Path) -> None:
+def test_a_repository_that_is_not_served_is_passed_over(gc: Command, tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         registry.empty("Bad//name")
         registry.push("Team/App", "v1")
         registry.push("shop/api", "v1")
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
-        assert found(gc, 0)["list images"]["detail"] == "1 in shop/api"
+        assert results_by_check(gc, 0)["list images"]["detail"] == "1 in shop/api"
 
 
-def test_what_a_registry_says_in_detail_is_shown(gc: Command, tmp_path: Path) -> None:
+def test_the_detail_of_a_registry_s_error_is_shown(gc: Command, tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         body = b'{"errors": [{"code": "DENIED", "message": "denied", "detail": "the project is archived"}]}'
         registry.push("shop/api", "v1")
         registry.only_answer = FakeResponse(403, body)
         hub = {"kind": "oci", "url": registry.url, "credentials": {"anonymous": True}, "policy": "p"}
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
-        said = found(gc, 1)["sign in"]
-    assert "DENIED: denied (the project is archived)" in said["detail"]
+        sign_in = results_by_check(gc, 1)["sign in"]
+    assert "DENIED: denied (the project is archived)" in sign_in["detail"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "status"),
     [(0, "ok"), (59, "ok"), (62, "warning"), (299, "warning"), (302, "failed"), (-302, "failed"), (-62, "warning")],
 )
-def test_how_far_a_clock_may_be_off(seconds: float, status: str) -> None:
-    finding = clock("production", NOW - timedelta(seconds=seconds), NOW, NOW + timedelta(seconds=1))
-    assert finding.status == status
+def test_the_clock_check(seconds: float, status: str) -> None:
+    result = clock("production", NOW - timedelta(seconds=seconds), NOW, NOW + timedelta(seconds=1))
+    assert result.status == status
 
 
-def test_a_real_registry_of_the_kind_oci(gc: Command, tmp_path: Path) -> None:
+def test_check_online_of_a_real_docker_registry(gc: Command, tmp_path: Path) -> None:
     user = HtpasswdAuth("robot", "open sesame")
     with DockerRegistry(auth=user) as registry:
         pusher = Pusher(registry.url, authorization=basic(user.user, user.password))
@@ -411,8 +418,8 @@ def test_a_real_registry_of_the_kind_oci(gc: Command, tmp_path: Path) -> None:
         write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": hub}, "policies": {"p": []}})
         right = gc("check", "--online", "--format", "json", PASSWORD="open sesame")
         wrong = gc("check", "--online", "--format", "json", PASSWORD="open poppy")
-    fine = {one["check"]: one["status"] for one in right.json["online"]}
+    fine = {row["check"]: row["status"] for row in right.json["online"]}
     assert (right.code, fine) == (0, FINE | {"credentials": "ok", "delete": "warning"})
-    assert {one["check"]: one["value"] for one in right.json["online"]}["list images"] == 3
-    assert {one["check"]: one["status"] for one in wrong.json["online"]}["sign in"] == "failed"
+    assert {row["check"]: row["value"] for row in right.json["online"]}["list images"] == 3
+    assert {row["check"]: row["status"] for row in wrong.json["online"]}["sign in"] == "failed"
     assert (wrong.code, "open poppy" in wrong.out + wrong.err) == (1, False)

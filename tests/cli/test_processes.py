@@ -20,6 +20,6 @@ def test_a_mistake_in_the_configuration_is_one_line(sandbox, command):
     assert not sandbox.state.exists()
 
 
-def test_slots_are_of_one_node(sandbox):
+def test_slots_needs_a_node(sandbox):
     ended = sandbox.run(*OURS, "worker", "--slots", "3")
     assert (ended.returncode, "--slots needs a NODE" in ended.stderr) == (2, True)

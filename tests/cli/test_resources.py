@@ -25,7 +25,7 @@ POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_not_there_is_exit_code_2(gc, tmp_path, words, message):
+def test_an_unknown_registry_or_run_is_exit_code_2(gc, tmp_path, words, message):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     done = gc(*words)
     assert (done.code, done.out) == (2, "")
@@ -33,7 +33,7 @@ def test_what_is_not_there_is_exit_code_2(gc, tmp_path, words, message):
     assert not (tmp_path / "gc.db").exists()
 
 
-def test_a_store_that_is_there_but_unreadable_is_exit_code_1(gc, tmp_path):
+def test_an_unreadable_store_is_exit_code_1(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     (tmp_path / "gc.db").write_text("this is no database, and long enough to be seen as none" * 100)
     for words in (["runs"], ["audit"], ["show", "a"], ["approve", "a"], ["abort", "a"]):
@@ -43,7 +43,7 @@ def test_a_store_that_is_there_but_unreadable_is_exit_code_1(gc, tmp_path):
         assert "store" in done.err
 
 
-def test_looking_brings_no_store_up_to_date(gc, tmp_path):
+def test_reading_does_not_migrate_the_store(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     (tmp_path / "gc.db").touch()
     done = gc("runs")
@@ -52,7 +52,7 @@ def test_looking_brings_no_store_up_to_date(gc, tmp_path):
         assert connection.execute("select name from sqlite_master").fetchall() == []
 
 
-def test_verbose_tells_the_requests_and_no_token(mixed, make_harness, gc):
+def test_verbose_logs_requests_without_tokens(mixed, make_harness, gc):
     make_harness()
     done = gc("plan", "production", "--verbose", "--format", "json")
     events = [json.loads(line)["event"] for line in done.err.splitlines()]
@@ -61,7 +61,7 @@ def test_verbose_tells_the_requests_and_no_token(mixed, make_harness, gc):
     assert done.json["totals"]["images"] == 7
 
 
-def test_redis_away_is_a_warning(mixed, make_harness, gc):
+def test_plan_warns_and_continues_without_redis(mixed, make_harness, gc):
     port = free_port()
     make_harness(redis=f"redis://127.0.0.1:{port}/0")
     done = gc("plan", "production", "--format", "json")

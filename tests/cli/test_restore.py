@@ -41,11 +41,11 @@ def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], H
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
-def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
+def test_restore_restores_all_images_and_tags_of_a_run(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     children = [pusher.image("a/whole", layers=[b"base", name]) for name in (b"arm", b"amd")]
     pusher.index("a/whole", "old-multi", children=children)
     pusher.image("a/whole", "old-plain", layers=[b"base"])
@@ -75,12 +75,14 @@ def test_a_run_comes_back_whole(pusher: Pusher, served: Callable[..., Harness], 
         "registry": "production", "run": run.id, "whole": 4, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
         "restored_by": "anna",
     }  # fmt: skip
-    assert {one["digest"]: one["tags"] for one in again.json["images"] if one["tags"]} == {
+    assert {image["digest"]: image["tags"] for image in again.json["images"] if image["tags"]} == {
         digest: [tag] for tag, digest in before.items()
     }
 
 
-def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
+def test_restore_of_one_image_leaves_a_tag_that_was_pushed_since(
+    pusher: Pusher, served: Callable[..., Harness], gc: GC
+) -> None:
     gone = pusher.image("b/one", "old-1", "old-2", layers=[b"first"])
     other = pusher.image("b/one", "old-other", layers=[b"other"])
     run = served("b/one").sweep()
@@ -98,7 +100,7 @@ def test_one_image_and_a_tag_that_is_another_s_by_now(pusher: Pusher, served: Ca
     assert not pusher.exists("b/one", other.digest)
 
 
-def test_what_the_collector_has_freed_is_lost_by_name(
+def test_restore_lists_the_blobs_that_garbage_collection_has_removed(
     server: DockerRegistry, pusher: Pusher, served: Callable[..., Harness], gc: GC
 ) -> None:
     gone = pusher.image("c/lost", "old", layers=[b"of this alone"])
@@ -116,17 +118,17 @@ def test_what_the_collector_has_freed_is_lost_by_name(
     assert pusher.tags("c/lost") == {}
 
 
-def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
+def test_restore_refuses_in_one_line(pusher: Pusher, served: Callable[..., Harness], gc: GC) -> None:
     pusher.image("d/none", "old", layers=[b"d"])
     harness = served("d/none")
     run = harness.sweep()
-    for words, code, said in (
+    for words, code, message in (
         (("d/none:new",), 2, "'d/none:new' is no run's id, and no deleted image of production has that reference; .*"),
         (("d/none:old", "--registry", "other"), 2, r"there is no registry 'other' in .*; known: production"),
     ):
         done = gc("restore", *words)
         assert (done.code, done.out) == (code, "")
-        assert re.fullmatch(said, done.err.removesuffix("\n"))
+        assert re.fullmatch(message, done.err.removesuffix("\n"))
     active = harness.open()
     done = gc("restore", run.id)
     assert (done.code, done.out) == (4, "")
@@ -134,7 +136,7 @@ def test_what_cannot_be_done_is_one_line(pusher: Pusher, served: Callable[..., H
     assert pusher.tags("d/none") == {}
 
 
-def test_a_registry_that_takes_nothing_just_now(
+def test_restore_in_a_read_only_registry_is_unfinished_and_can_be_repeated(
     server: DockerRegistry, pusher: Pusher, served: Callable[..., Harness], gc: GC
 ) -> None:
     images = [pusher.image("e/shut", f"old-{number}", layers=[b"%d" % number]) for number in range(2)]
@@ -143,14 +145,14 @@ def test_a_registry_that_takes_nothing_just_now(
     shut = gc("restore", run.id, "--format", "json")
     server.restart(readonly=False)
     assert (shut.code, shut.json["unfinished"]) == (1, 2)
-    tried, untried = sorted((one["message"] for one in shut.json["images"]), key=len)
+    tried, untried = sorted((image["message"] for image in shut.json["images"]), key=len)
     assert "the registry is read-only" in tried
     assert untried == f"not tried: {tried}"
     assert gc("restore", run.id).code == 0
-    assert all(pusher.pull_whole("e/shut", one.digest) for one in images)
+    assert all(pusher.pull_whole("e/shut", image.digest) for image in images)
 
 
-def test_who_may_delete_may_not_push(tmp_path: Path, gc: GC) -> None:
+def test_restore_names_the_missing_push_permission(tmp_path: Path, gc: GC) -> None:
     """The night's credentials restore nothing, and the message says what is needed; others do."""
     users = {
         "night": TokenUser("n", ("repository:*:pull,delete", "registry:catalog:*")),

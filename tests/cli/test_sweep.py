@@ -17,7 +17,7 @@ from worker.store import runs
 DAY = timedelta(days=1)
 
 
-def test_a_bell_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path):
+def test_approve_needs_no_credentials_of_a_registry(filled, make_harness, gc, tmp_path):
     """Else a person's word would wait for the next reconcile."""
     with redis_server() as redis:
         run = make_harness(limits={"max_images": 1}, redis=redis.url).sweep().id
@@ -26,7 +26,7 @@ def test_a_bell_needs_no_key_of_a_registry(filled, make_harness, gc, tmp_path):
     assert (done.code, done.err) == (0, "")
 
 
-def test_what_has_ended_cannot_be_stopped(filled, make_harness, gc):
+def test_a_finished_run_cannot_be_aborted(filled, make_harness, gc):
     run = make_harness().sweep().id
     before = gc("runs", "--format", "json").json
     done = gc("abort", run)
@@ -35,7 +35,7 @@ def test_what_has_ended_cannot_be_stopped(filled, make_harness, gc):
     assert gc("runs", "--format", "json").json == before
 
 
-def test_sweep_opens_one_run_even_without_redis(make_harness, gc):
+def test_sweep_opens_one_run_without_redis(make_harness, gc):
     make_harness(redis=f"redis://127.0.0.1:{free_port()}/0")
     first, second = gc("sweep", "production", "--format", "json"), gc("sweep", "production")
     assert first.code == 0
@@ -52,7 +52,7 @@ def test_sweep_opens_one_run_even_without_redis(make_harness, gc):
     [(["--dry-run"], {}), ([], {"REGISTRY_GC_MODE": "dry-run"})],
     ids=["by its option", "by the environment"],
 )
-def test_a_sweep_can_be_more_careful_than_the_file(make_harness, gc, words, environ):
+def test_a_sweep_can_be_a_dry_run_although_the_file_says_delete(make_harness, gc, words, environ):
     make_harness()
     assert gc("sweep", "production", *words, "--format", "json", **environ).json["mode"] == "dry-run"
 
@@ -77,7 +77,7 @@ def test_a_blocked_run_is_approved_or_aborted(filled, make_harness, gc):
     assert made.run(other).deleted == 0
 
 
-def test_who_started_approved_and_aborted_a_run_is_shown(filled, make_harness, gc):
+def test_show_names_who_started_approved_and_aborted_a_run(filled, make_harness, gc):
     made = make_harness(limits={"max_images": 1})
     opened = gc("sweep", "production", "--who", "anna", "--format", "json").json
     assert opened["opened_by"] == "anna"
@@ -91,12 +91,12 @@ def test_who_started_approved_and_aborted_a_run_is_shown(filled, make_harness, g
     assert all(f"{name.replace('_', ' '):<12}{who}" in text for name, who in people.items())
 
 
-def test_a_run_that_nobody_started_by_hand_names_nobody(filled, make_harness, gc):
+def test_a_scheduled_run_has_no_opened_by(filled, make_harness, gc):
     run = make_harness().sweep().id
     assert "opened_by" not in gc("show", run, "--format", "json").json
 
 
-def test_an_approval_warns_of_a_file_that_has_changed(filled, make_harness, gc):
+def test_approve_warns_of_a_changed_file(filled, make_harness, gc):
     made = make_harness(limits={"max_images": 1})
     blocked = made.sweep().id
     made.rewrite(limits={"max_images": 1}, rules=[{"name": "everything", "keep": {"all": True}}])
@@ -105,7 +105,7 @@ def test_an_approval_warns_of_a_file_that_has_changed(filled, make_harness, gc):
     assert f"warning: the policy 'nightly' is another one than run {blocked} was planned by" in approved.err
 
 
-def test_waiting_for_a_run(filled, make_harness, tmp_path):
+def test_wait_reports_the_finished_run(filled, make_harness, tmp_path):
     made = make_harness()
     process = subprocess.Popen(
         [*COMMAND, "sweep", "production", "--wait", "--format", "json"],
@@ -121,7 +121,7 @@ def test_waiting_for_a_run(filled, make_harness, tmp_path):
     assert json.loads(out)["deleted"] == 2
 
 
-def test_a_terminal_sees_the_run_go_by(filled, make_harness, tmp_path):
+def test_wait_shows_a_progress_bar_on_a_terminal(filled, make_harness, tmp_path):
     made = make_harness()
     words = [*COMMAND, "sweep", "production", "--wait"]
     with ThreadPoolExecutor(1) as pool:
@@ -145,7 +145,7 @@ def test_a_terminal_sees_the_run_go_by(filled, make_harness, tmp_path):
         pytest.param({"id": "elsewhere"}, 1, id="failed"),
     ],
 )
-def test_the_exit_code_of_waiting(filled, make_harness, gc, tmp_path, registry, code):
+def test_the_exit_code_of_wait(filled, make_harness, gc, tmp_path, registry, code):
     made = make_harness(**registry)
     words = [*COMMAND, "sweep", "production", "--wait"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -159,7 +159,7 @@ def test_the_exit_code_of_waiting(filled, make_harness, gc, tmp_path, registry, 
     assert ("over limits max_images is 2, allowed 1" in gc("show", run["id"]).out) is (code == 3)
 
 
-def test_waiting_says_when_no_worker_takes_the_run(make_harness, tmp_path):
+def test_wait_says_that_no_worker_takes_the_run(make_harness, tmp_path):
     made = make_harness()
     process = subprocess.Popen(
         [*COMMAND, "sweep", "production", "--wait"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -139,12 +139,12 @@ class Demo:
             return text
 
     def metric(self, name: str) -> int:
-        found = re.search(rf'^{name}{{registry="production"}} (\S+)$', self.get("/metrics"), re.MULTILINE)
-        assert found is not None, f"/metrics has no {name}"
-        return int(float(found[1]))
+        sample = re.search(rf'^{name}{{registry="production"}} (\S+)$', self.get("/metrics"), re.MULTILINE)
+        assert sample is not None, f"/metrics has no {name}"
+        return int(float(sample[1]))
 
     def scheduled_run(self) -> dict[str, Any]:
-        """The run that came by itself, once it is finished; its progress is told meanwhile."""
+        """The run that came by itself, once it is finished; its progress is reclaimed meanwhile."""
 
         def finished() -> dict[str, Any] | None:
             run = next((run for run in self.answer("runs")["runs"] if run["trigger"] == "schedule"), None)
@@ -152,28 +152,28 @@ class Demo:
             say(f"   {datetime.now(UTC):%H:%M:%S} {state}")
             return run if run and run["state"] == "finished" else None
 
-        found = until(finished, timeout=150, what="the scheduled run", every=3)
-        assert found is not None
-        return found
+        run = until(finished, timeout=150, what="the scheduled run", every=3)
+        assert run is not None
+        return run
 
     def compare(self) -> bool:
-        """What Prometheus is told, next to what the registry really lost."""
-        told, (lost, how) = self.metric("registry_gc_reclaimed_bytes_total"), self.stage.lost_bytes()
-        say(f"   /metrics   registry_gc_reclaimed_bytes_total  {told:>20,}")
+        """What Prometheus is reclaimed, next to what the registry really lost."""
+        reclaimed, (lost, how) = self.metric("registry_gc_reclaimed_bytes_total"), self.stage.lost_bytes()
+        say(f"   /metrics   registry_gc_reclaimed_bytes_total  {reclaimed:>20,}")
         say(f"   registry   {how:<34} {lost:>20,}")
-        say("   equal" if told == lost else "   NOT EQUAL")
-        return bool(told == lost)
+        say("   equal" if reclaimed == lost else "   NOT EQUAL")
+        return bool(reclaimed == lost)
 
 
 def leftovers(folder: Path) -> list[str]:
     """Processes that still name the demo's folder."""
-    found = []
+    names = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
             if str(folder).encode() in words and int(entry.name) != os.getpid():
-                found.append(entry.name)
-    return found
+                names.append(entry.name)
+    return names
 
 
 def main() -> int:

@@ -46,8 +46,8 @@ class Simulated:
 
     @property
     def title(self) -> str:
-        found = self._simulator.state()["images_by_repository"]
-        return f"simulator  {self._simulator.url}: {sum(found.values())} images in {len(found)} repositories"
+        images = self._simulator.state()["images_by_repository"]
+        return f"simulator  {self._simulator.url}: {sum(images.values())} images in {len(images)} repositories"
 
     def settings(self, folder: Path) -> dict[str, Any]:
         token = folder / "iam-token"
@@ -68,7 +68,7 @@ class Simulated:
         return self._simulator.state()["lost_bytes"], "bytes really gone"
 
     def troubles(self) -> list[str]:
-        return [str(one) for one in self._simulator.state()["refused"]]
+        return [str(entry) for entry in self._simulator.state()["refused"]]
 
 
 class Real:
@@ -132,7 +132,7 @@ class Real:
         return self._count(pushed)
 
     def _index(self, pusher: Pusher, path: str, tag: str, *, days: float) -> None:
-        children = [self._image(pusher, path, days=days, architecture=one) for one in ("amd64", "arm64")]
+        children = [self._image(pusher, path, days=days, architecture=entry) for entry in ("amd64", "arm64")]
         index = self._count(pusher.index(path, tag, children=children))
         if self._random.random() < 0.5:
             self._count(pusher.sign(index, payload=self._blob(200)))

@@ -30,14 +30,14 @@ def rules(*names: str) -> list[dict[str, Any]]:
 
 
 ALERTS = [rule for rule in rules("rules.yaml") if "alert" in rule]
-each_alert = pytest.mark.parametrize("alert", [pytest.param(one, id=one["alert"]) for one in ALERTS])
+each_alert = pytest.mark.parametrize("alert", [pytest.param(alert, id=alert["alert"]) for alert in ALERTS])
 
 
 def exported() -> set[str]:
     """The names of all series of a scrape, of a registry that has a source of evidence and a schedule."""
     source = EvidenceSettings(name="cluster", kind="kubernetes", max_age=timedelta(hours=1))
-    found = settings(Path("/nowhere"), registry("production", schedule="0 3 * * *", in_use=(source,)))
-    return {sample.name for family in families(Measures({}, {}), found, NOW) for sample in family.samples}
+    configured = settings(Path("/nowhere"), registry("production", schedule="0 3 * * *", in_use=(source,)))
+    return {sample.name for family in families(Measures({}, {}), configured, NOW) for sample in family.samples}
 
 
 def sections() -> dict[str, str]:
@@ -53,31 +53,31 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
 
 
-def test_the_rules_are_rules() -> None:
-    found = promtool("check", "rules", *FILES)
-    assert (found.returncode, found.stderr) == (0, ""), found.stdout + found.stderr
+def test_promtool_accepts_the_rules() -> None:
+    done = promtool("check", "rules", *FILES)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_series_in_alerts_out(name: str) -> None:
-    found = promtool("test", "rules", name)
-    assert found.returncode == 0, found.stdout + found.stderr
+def test_the_alert_tests_pass(name: str) -> None:
+    done = promtool("test", "rules", name)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_and_every_recorded_series_is_tested() -> None:
-    tests = [one for name in TESTS for one in yaml.safe_load((FOLDER / name).read_text())["tests"]]
-    asked = [case for one in tests for case in one.get("alert_rule_test", ())]
+    tests = [test for name in TESTS for test in yaml.safe_load((FOLDER / name).read_text())["tests"]]
+    asked = [case for test in tests for case in test.get("alert_rule_test", ())]
     fire = {case["alertname"] for case in asked if case["exp_alerts"]}
     silent = {case["alertname"] for case in asked if not case["exp_alerts"]}
     assert fire == silent == {alert["alert"] for alert in ALERTS}
-    computed = {case["expr"] for one in tests for case in one.get("promql_expr_test", ())}
+    computed = {case["expr"] for test in tests for case in test.get("promql_expr_test", ())}
     assert computed == {rule["record"] for rule in rules("recording.yaml")}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_metric_that_a_rule_names_exists(name: str) -> None:
     recorded = {rule["record"] for rule in rules(name) if "record" in rule}
-    named = {found for rule in rules(name) for found in re.findall(SERIES, rule["expr"])}
+    named = {series for rule in rules(name) for series in re.findall(SERIES, rule["expr"])}
     assert named - recorded
     assert named <= exported() | recorded
 
@@ -85,13 +85,15 @@ def test_every_metric_that_a_rule_names_exists(name: str) -> None:
 @pytest.mark.parametrize("name", TESTS)
 def test_every_series_that_a_test_gives_exists(name: str) -> None:
     tests = yaml.safe_load((FOLDER / name).read_text())["tests"]
-    given = {found for one in tests for given in one["input_series"] for found in re.findall(SERIES, given["series"])}
+    given = {
+        series for test in tests for given in test["input_series"] for series in re.findall(SERIES, given["series"])
+    }
     assert given
     assert given <= exported()
 
 
 @each_alert
-def test_an_alert_says_what_it_is(alert: dict[str, Any]) -> None:
+def test_an_alert_has_severity_and_text(alert: dict[str, Any]) -> None:
     assert alert["labels"].keys() == {"severity"}
     assert alert["labels"]["severity"] in {"page", "warning"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
@@ -100,7 +102,7 @@ def test_an_alert_says_what_it_is(alert: dict[str, Any]) -> None:
 
 
 @each_alert
-def test_an_alert_leads_to_its_section(alert: dict[str, Any]) -> None:
+def test_an_alert_links_its_runbook_section(alert: dict[str, Any]) -> None:
     """The anchor as GitHub and GitLab make it of a heading: in small letters."""
     assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
     section = sections()[alert["alert"]]
@@ -120,10 +122,10 @@ def test_every_link_within_the_runbook_leads_to_a_section() -> None:
 
 
 @pytest.mark.parametrize("name", ["docs/runbook.md", "deploy/prometheus/rules.yaml"])
-def test_every_command_that_is_told_exists(name: str) -> None:
-    told = re.findall(r"`registry-gc ([a-z]+)((?: --[a-z]+)*)", (ROOT / name).read_text())
-    assert told
-    for command, options in told:
+def test_every_quoted_command_exists(name: str) -> None:
+    commands = re.findall(r"`registry-gc ([a-z]+)((?: --[a-z]+)*)", (ROOT / name).read_text())
+    assert commands
+    for command, options in commands:
         known = cli.get_command(None, command)
         assert known is not None, command
-        assert set(options.split()) <= {option for one in known.params for option in one.opts}, command
+        assert set(options.split()) <= {option for parameter in known.params for option in parameter.opts}, command

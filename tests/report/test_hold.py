@@ -32,11 +32,11 @@ OF_ALL = Pause(ALL, NOW, "bert", "")
     ],
     ids=["a tag", "a digest", "an id", "a glob"],
 )
-def test_a_hold_is_named_as_it_was_typed(held: Hold, text: str) -> None:
+def test_a_hold_is_shown_with_the_reference_of_its_author(held: Hold, text: str) -> None:
     assert what_text(held) == text
 
 
-def test_what_is_held_stands_below_what_is_paused() -> None:
+def test_pauses_are_listed_above_holds() -> None:
     report = holds_report(ROWS, [OF_ALL, OF_ONE])
     above, of_one, heading, first, second = report.table()
     assert above == (
@@ -49,18 +49,18 @@ def test_what_is_held_stands_below_what_is_paused() -> None:
         "3", "production", "shop/api:v1", DIGEST[:19], "for", "ever", "2026-11-23T03:00:00Z", "anna", "trial\\x1b",
     ]  # fmt: skip
     assert second.split() == ["12", "staging", "ml/**", "2026-11-24T03:00:00Z", "2026-11-23T03:00:00Z"]
-    told = json.loads(b"".join(report.json()))
-    assert [one["id"] for one in told["holds"]] == [3, 12]
-    assert [one["registry"] for one in told["pauses"]] == [None, "production"]
+    document = json.loads(b"".join(report.json()))
+    assert [row["id"] for row in document["holds"]] == [3, 12]
+    assert [row["registry"] for row in document["pauses"]] == [None, "production"]
     assert [json.loads(line)["value"] for line in report.ndjson()] == ["v1", "ml/**"]
 
 
-def test_nothing_held_is_said_below_a_pause_too() -> None:
+def test_no_holds_is_shown_with_and_without_a_pause() -> None:
     assert list(holds_report([], []).table()) == ["No holds."]
     assert list(holds_report([], [OF_ONE]).table())[-1] == "No holds."
 
 
-def test_a_hold_that_was_placed_or_released_is_a_line() -> None:
+def test_a_new_and_a_released_hold_are_one_line_each() -> None:
     (line,) = held_report(ROWS[0]).table()
     assert line == f"hold 3 on shop/api:v1 ({DIGEST}) of production: held by anna: trial\\x1b"
     (line,) = held_report(ROWS[1]).table()
@@ -95,9 +95,11 @@ ENDED = Pause("production", NOW, "anna", "moving", NOW + timedelta(hours=1), "ca
         ),
     ],
 )
-def test_pauses(registry: str | None, left: list[Pause], ended: Pause | None, lines: list[str]) -> None:
+def test_the_report_of_pause_and_resume(
+    registry: str | None, left: list[Pause], ended: Pause | None, lines: list[str]
+) -> None:
     report = pauses_report(registry, left, ended)
     assert list(report.table()) == lines
-    told: dict[str, Any] = report.head
-    assert [one["who"] for one in told["pauses"]] == [one.who for one in left]
-    assert told.get("resumed", {}).get("resumed_by") == (ended.resumed_by if ended else None)
+    document: dict[str, Any] = report.head
+    assert [row["who"] for row in document["pauses"]] == [row.who for row in left]
+    assert document.get("resumed", {}).get("resumed_by") == (ended.resumed_by if ended else None)

@@ -47,11 +47,11 @@ images = st.builds(
 
 @settings(deadline=None)
 @given(images)
-def test_an_image_of_an_inventory_is_read_back_as_it_was(image):
+def test_an_image_survives_writing_and_reading(image):
     assert msgspec.json.decode(msgspec.json.encode(image_json(image)), type=Image, strict=False) == image
 
 
-def test_an_image_of_an_inventory_is_the_api_s_json():
+def test_an_image_has_the_json_of_the_api():
     image = Image(
         digest="sha256:1",
         id="crp1",

@@ -49,7 +49,7 @@ pieces = st.lists(st.integers(0, 400), max_size=6)
 
 @settings(deadline=None)
 @given(st.integers(0, 5), pieces)
-def test_json_and_ndjson_are_the_same_plan_however_the_lines_come(count, cuts):
+def test_json_and_ndjson_are_equal_for_pieces_of_any_length(count, cuts):
     decisions = [decision(number, reason="says \n and ,") for number in range(count)]
     lines = msgspec.json.Encoder().encode_lines(decisions)
     places = [0, *sorted(cuts), len(lines)]
@@ -74,7 +74,7 @@ def test_a_few_deletions_are_listed_and_many_are_grouped():
     ]
 
 
-def test_what_stays_is_told_by_cause():
+def test_kept_images_are_counted_by_cause():
     kept = {"verdict": "keep", "cause": "kept_by_rule", "rule": "releases"}
     decisions = [decision(1, **kept), decision(2, **kept), decision(3, verdict="keep", cause="no_rule", rule=None)]
     assert list(plan_table(head(), decisions)) == [
@@ -88,7 +88,7 @@ def test_what_stays_is_told_by_cause():
     ]
 
 
-def test_what_is_wrong_with_a_plan_ends_its_table():
+def test_the_table_ends_with_warnings():
     wrong = head(
         complete=False,
         unreadable=(Unreadable(repository="a\x1b", reason="no\nanswer"),),

@@ -51,7 +51,7 @@ def test_json_and_ndjson(report: Report, whole: str, lines: str | None) -> None:
         assert text(report.ndjson()) == lines
 
 
-def test_rows_are_read_once_and_only_for_the_form_that_is_asked_for() -> None:
+def test_rows_are_read_once_and_only_for_the_requested_form() -> None:
     asked: list[Any] = []
 
     def rows() -> Iterator[int]:
@@ -84,6 +84,6 @@ def test_lines_above_may_depend_on_the_width() -> None:
     assert list(report.table()) == ["None columns"]
 
 
-def test_a_column_of_a_part_of_the_row() -> None:
+def test_a_column_can_show_a_part_of_the_row() -> None:
     columns = (NAME.of(lambda pair: pair[0]), SIZE.of(lambda pair: pair[1]))
     assert list(table_of(columns, [(ROWS[0], ROWS[1])], width=10)) == ["NAME  SIZE", "a        7"]

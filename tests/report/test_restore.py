@@ -32,7 +32,7 @@ def asked(**more: Any) -> RestoreRequest:
     return RestoreRequest(REGISTRY, "run-1", {"shop/api": 2}, **more)
 
 
-def test_an_image_a_row_and_its_record() -> None:
+def test_a_restored_image_as_a_row_and_as_json() -> None:
     report = restored_report(asked(who="anna"), [restored(left=(MovedTag("v3", "sha256:9"),), message="v3 was pushed")])
     heading, row, *_ = report.table()
     assert heading.split()[:3] == ["REPOSITORY", "DIGEST", "TAGS"]
@@ -41,9 +41,13 @@ def test_an_image_a_row_and_its_record() -> None:
         "registry": "production", "run": "run-1", "whole": 1, "partly": 0, "lost": 0, "unfinished": 0, "unkept": 0,
         "restored_by": "anna",
     }  # fmt: skip
-    (told,) = json.loads(b"".join(report.json()))["images"]
-    assert set(told) == {"repository", "digest", "run", "answer", "tags", "left", "missing", "message"}
-    assert (told["digest"], told["tags"], told["left"]) == (DIGEST, ["v1", "v2"], [{"tag": "v3", "digest": "sha256:9"}])
+    (image,) = json.loads(b"".join(report.json()))["images"]
+    assert set(image) == {"repository", "digest", "run", "answer", "tags", "left", "missing", "message"}
+    assert (image["digest"], image["tags"], image["left"]) == (
+        DIGEST,
+        ["v1", "v2"],
+        [{"tag": "v3", "digest": "sha256:9"}],
+    )
 
 
 KEEP = "The next run selects restored images again. To keep one, change the policy or hold it, as in {}."
@@ -51,7 +55,7 @@ HOLD = "`registry-gc hold production {}`"
 
 
 @pytest.mark.parametrize(
-    ("found", "more", "lines"),
+    ("images", "more", "lines"),
     [
         pytest.param([], {}, ["", "No images."], id="nothing"),
         pytest.param(
@@ -80,5 +84,7 @@ HOLD = "`registry-gc hold production {}`"
         ),
     ],
 )
-def test_what_follows_the_table(found: list[RestoredImage], more: dict[str, Any], lines: list[str]) -> None:
-    assert list(restored_report(asked(**more), found).below) == lines
+def test_missing_digests_and_totals_follow_the_table(
+    images: list[RestoredImage], more: dict[str, Any], lines: list[str]
+) -> None:
+    assert list(restored_report(asked(**more), images).below) == lines

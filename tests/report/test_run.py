@@ -16,7 +16,7 @@ def item(**more: Any) -> PlannedItem:
     return PlannedItem(**facts | {"attempts": 1, "at": NOW} | more)
 
 
-def test_runs_stand_in_rows() -> None:
+def test_one_run_per_row() -> None:
     waiting = run_record(mode="dry-run", message="a\x1b")
     heading, first, second = runs_report([finished_run(planned=1200, deleted=1100), waiting]).table()
     assert heading.split() == [
@@ -43,11 +43,11 @@ def test_runs_stand_in_rows() -> None:
     ],
     ids=["nothing was done", "what is not listed may need some", "bytes are exact", "of everything"],
 )
-def test_what_was_done_in_words(facts: dict[str, Any], text: str) -> None:
+def test_the_outcome_in_words(facts: dict[str, Any], text: str) -> None:
     assert outcome_text(finished_run(**facts)) == text
 
 
-def test_json_has_what_there_is_to_say_and_no_more() -> None:
+def test_json_omits_empty_keys() -> None:
     plain = shown_json(finished_run(registry_key=CLOUD))
     assert not {"exceeded", "opened_by", "reclaimable_is_upper_bound", "raced"} & set(plain)
     more = shown_json(finished_run(exceeded=({"limit": "max_images", "value": 2, "allowed": 1},), opened_by="anna"))
@@ -96,7 +96,7 @@ FACTS: list[Any] = [
 
 
 @pytest.mark.parametrize(("facts", "lines"), FACTS)
-def test_a_run_that_is_shown_says_what_there_is(facts: dict[str, Any], lines: str) -> None:
+def test_show_lists_only_facts_that_the_run_has(facts: dict[str, Any], lines: str) -> None:
     shown = "\n".join(show_report(finished_run(**facts), []).table())
     assert f"\n{lines}\n" in f"\n{shown}\n"
     without = "\n".join(show_report(finished_run(), []).table())
@@ -115,15 +115,15 @@ def test_a_run_that_is_shown_says_what_there_is(facts: dict[str, Any], lines: st
     ],
     ids=["deleted", "skipped", "failed"],
 )
-def test_a_deletion_says_what_became_of_it_and_why(what: PlannedItem, end: str) -> None:
+def test_a_deletion_has_its_state_and_reason(what: PlannedItem, end: str) -> None:
     row = list(show_report(finished_run(), [what]).table())[-1]
     assert " ".join(row.split()).endswith(" ".join(end.split()))
-    told = item_json(what)
-    assert list(told)[-6:] == ["state", "outcome_cause", "message", "operation_id", "attempts", "at"]
-    assert (told["digest"], told["state"]) == (what.decision.digest, what.state)
+    document = item_json(what)
+    assert list(document)[-6:] == ["state", "outcome_cause", "message", "operation_id", "attempts", "at"]
+    assert (document["digest"], document["state"]) == (what.decision.digest, what.state)
 
 
-def test_a_plan_without_deletions_is_not_one_that_is_not_there() -> None:
+def test_an_empty_plan_differs_from_a_missing_plan() -> None:
     assert list(show_report(finished_run(), []).table())[-1] == "The plan deletes nothing."
     assert list(show_report(run_record(), []).table())[-1] == "There is no plan (yet)."
 
@@ -147,7 +147,7 @@ def test_a_plan_without_deletions_is_not_one_that_is_not_there() -> None:
     ],
     ids=["well", "in part", "without a plan", "waiting"],
 )
-def test_how_a_run_ended_in_a_few_lines(facts: dict[str, Any], lines: list[str]) -> None:
+def test_the_outcome_of_a_run_in_one_or_two_lines(facts: dict[str, Any], lines: list[str]) -> None:
     run = finished_run(**facts)
     report = ended_report(run)
     assert list(report.table()) == [line.format(id=f"run {run.id}") for line in lines]

@@ -28,7 +28,10 @@ def registry(name: str, **changes: Any) -> RegistrySettings:
 
 def settings(folder: Path, *registries: RegistrySettings, **changes: Any) -> Settings:
     values = {"path": folder / "registry-gc.yaml", "sha256": "0" * 64, "store": f"sqlite:///{folder / 'store.db'}"}
-    values |= {"registries": {one.name: one for one in registries}, "policies": {POLICY.name: POLICY}}
+    values |= {
+        "registries": {each.name: each for each in registries},
+        "policies": {POLICY.name: POLICY},
+    }
     return Settings(**values | {"web": Web(listen=("127.0.0.1", 0)), "timing": Timing()} | changes)
 
 

@@ -89,7 +89,7 @@ def switch_on(pages: Pages, line: str | None = None, mode: str = "delete") -> No
     (pages.folder / "web-token").write_text(TOKEN + "\n")
     path = pages.folder / "registry-gc.yaml"
     before = path.read_text()
-    kept = [one for one in before.splitlines() if not one.startswith(("web:", "defaults:"))]
+    kept = [line for line in before.splitlines() if not line.startswith(("web:", "defaults:"))]
     web = f"web: {{token: {{file: {pages.folder}/web-token}}}}" if line is None else line
     after = "\n".join([web, f"defaults: {{mode: {mode}}}", *kept]) + "\n"
     if after != before:
@@ -107,9 +107,9 @@ def rows(pages: Pages) -> dict[str, tuple[str, str, str | None]]:
     """Every run of the store: trigger, state, outcome."""
     store = open_store(f"sqlite:///{pages.folder}/store.db")
     with store.read() as connection:
-        found = connection.execute(select(run.c.id, run.c.trigger, run.c.state, run.c.outcome)).all()
+        selected = connection.execute(select(run.c.id, run.c.trigger, run.c.state, run.c.outcome)).all()
     store.dispose()
-    return {one.id: (one.trigger, one.state, one.outcome) for one in found}
+    return {row.id: (row.trigger, row.state, row.outcome) for row in selected}
 
 
 UNTOUCHED = {BLOCKED: ("schedule", "blocked", None)}
@@ -126,12 +126,12 @@ def refused(pages: Pages, answer: Answer, status: int) -> str:
     return line
 
 
-def test_there_are_routes_that_change() -> None:
+def test_the_tested_routes_include_the_known_ones() -> None:
     assert {RUNS, f"/api/runs/{BLOCKED}/approve", f"/api/runs/{BLOCKED}/abort"} <= set(CHANGING)
 
 
 @pytest.mark.parametrize("path", CHANGING)
-def test_without_a_token_nothing_changes(pages: Pages, path: str) -> None:
+def test_a_request_without_the_token_changes_nothing(pages: Pages, path: str) -> None:
     answer = post(pages, path, token="")
     assert "Authorization: Bearer" in refused(pages, answer, 401)
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="registry-gc"'
@@ -142,13 +142,13 @@ def test_without_a_token_nothing_changes(pages: Pages, path: str) -> None:
 
 @pytest.mark.parametrize("path", CHANGING)
 @pytest.mark.parametrize("token", ["", TOKEN], ids=["without a token", "with any"])
-def test_no_token_configured_nothing_changes(emptied: Pages, path: str, token: str) -> None:
+def test_without_a_configured_token_nothing_changes(emptied: Pages, path: str, token: str) -> None:
     switch_on(emptied, "web: {}")
     assert "set `web: {token: {file: PATH}}`" in refused(emptied, post(emptied, path, token=token), 403)
 
 
 @pytest.mark.parametrize(("method", "path"), OTHERS)
-def test_no_other_method_does_anything(pages: Pages, method: str, path: str) -> None:
+def test_other_methods_are_not_allowed(pages: Pages, method: str, path: str) -> None:
     answer = pages.ask(path, method, {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 405
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -173,17 +173,17 @@ def test_no_other_method_does_anything(pages: Pages, method: str, path: str) -> 
         pytest.param({"Cookie": f"token={TOKEN}; Authorization=Bearer {TOKEN}"}, id="a cookie"),
     ],
 )
-def test_what_is_no_token(pages: Pages, headers: Mapping[str, str]) -> None:
+def test_rejects_other_schemes_headers_and_tokens(pages: Pages, headers: Mapping[str, str]) -> None:
     refused(pages, pages.ask(RUNS, "POST", headers), 401)
 
 
-def test_a_token_in_the_address_or_the_body_is_none(pages: Pages) -> None:
+def test_ignores_a_token_in_the_address_or_the_body(pages: Pages) -> None:
     refused(pages, pages.ask(f"{RUNS}?token={TOKEN}&access_token={TOKEN}", "POST"), 401)
     refused(pages, post(pages, RUNS, {"token": TOKEN}, token=""), 401)
     assert "takes no query" in refused(pages, post(pages, f"{RUNS}?dry_run=true"), 400)
 
 
-def test_two_headers_are_none(pages: Pages) -> None:
+def test_rejects_two_authorization_headers(pages: Pages) -> None:
     lines = f"Authorization: Bearer {TOKEN}\r\n" * 2
     with socket.create_connection((pages.host, pages.port), timeout=10) as connection:
         connection.sendall(f"POST {RUNS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n".encode())
@@ -233,7 +233,7 @@ def test_two_headers_are_none(pages: Pages) -> None:
         ),
     ],
 )
-def test_what_is_refused_with_the_token(
+def test_rejects_invalid_bodies_and_addresses(
     pages: Pages, path: str, document: Any, headers: dict[str, str], body: bytes | None, status: int, words: str
 ) -> None:
     signed = {"Authorization": f"Bearer {TOKEN}"}
@@ -243,7 +243,7 @@ def test_what_is_refused_with_the_token(
     assert words in refused(pages, answer, status)
 
 
-def test_a_body_in_pieces_is_counted_too(pages: Pages) -> None:
+def test_limits_a_chunked_body(pages: Pages) -> None:
     head = f"POST {RUNS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection((pages.host, pages.port), timeout=10) as connection:
         connection.sendall(head.encode() + (b"800\r\n" + b" " * 0x800 + b"\r\n") * 3)
@@ -252,7 +252,7 @@ def test_a_body_in_pieces_is_counted_too(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("path", [f"{RUNS}/", "/api", "/api/", "/api/runs", "//api/registries/production/runs"])
-def test_there_is_one_address_and_no_other(pages: Pages, path: str) -> None:
+def test_similar_addresses_are_not_found(pages: Pages, path: str) -> None:
     answer = post(pages, path)
     assert answer.status == 404
     assert answer.headers["Location"] is None
@@ -294,7 +294,7 @@ def test_one_run_at_a_time(pages: Pages) -> None:
     assert rows(pages)[BLOCKED] == ("schedule", "blocked", None)
 
 
-def test_a_run_that_has_just_ended_is_not_named(pages: Pages) -> None:
+def test_a_conflict_with_a_run_that_has_just_ended_names_no_run(pages: Pages) -> None:
     """The store refuses a run because another is active, and knows of none when it is asked which."""
     with closing(sqlite3.connect(f"{pages.folder}/store.db")) as store:
         store.execute("create trigger refuse before insert on run begin select raise(abort, 'another'); end")
@@ -303,8 +303,7 @@ def test_a_run_that_has_just_ended_is_not_named(pages: Pages) -> None:
         finally:
             store.execute("drop trigger refuse")
     assert answer.status == 409
-    told = json.loads(answer.body)
-    assert told == {"error": "production: another run was active and has just ended; try again"}
+    assert json.loads(answer.body) == {"error": "production: another run was active and has just ended; try again"}
 
 
 def test_approve_then_abort(pages: Pages) -> None:
@@ -343,9 +342,9 @@ def test_who_starts_a_run(pages: Pages) -> None:
 def paused(pages: Pages) -> dict[str, tuple[str, str]]:
     store = open_store(f"sqlite:///{pages.folder}/store.db")
     with store.read() as connection:
-        found = {one.registry: (one.who, one.reason) for one in holds.pauses(connection)}
+        pauses = {row.registry: (row.who, row.reason) for row in holds.pauses(connection)}
     store.dispose()
-    return found
+    return pauses
 
 
 @pytest.mark.parametrize(
@@ -369,7 +368,7 @@ def test_pause_and_resume(pages: Pages, path: str, name: str) -> None:
     assert rows(pages) == UNTOUCHED
 
 
-def test_one_of_all_that_are_paused_is_not_resumed(pages: Pages) -> None:
+def test_resuming_one_registry_does_not_end_a_pause_of_all(pages: Pages) -> None:
     assert json.loads(post(pages, "/api/pause").body)["who"] == "web, from 127.0.0.1"
     answer = post(pages, "/api/registries/production/resume")
     assert (answer.status, "all registries are paused" in answer.text) == (409, True)
@@ -378,7 +377,7 @@ def test_one_of_all_that_are_paused_is_not_resumed(pages: Pages) -> None:
     assert set(paused(pages)) == {"*"}
 
 
-def test_a_rotated_token_counts_at_once(pages: Pages) -> None:
+def test_a_rotated_token_applies_at_once(pages: Pages) -> None:
     file = pages.folder / "web-token"
     file.write_text("another-token-entirely")
     refused(pages, post(pages, RUNS), 401)
@@ -396,7 +395,7 @@ def test_a_rotated_token_counts_at_once(pages: Pages) -> None:
         pytest.param(lambda file: (file.unlink(), file.mkdir()), id="a folder"),
     ],
 )
-def test_a_token_file_that_is_none_means_no_changes(pages: Pages, spoil: Any) -> None:
+def test_an_unusable_token_file_rejects_every_change(pages: Pages, spoil: Any) -> None:
     file = pages.folder / "web-token"
     spoil(file)
     try:
@@ -410,7 +409,7 @@ def test_a_token_file_that_is_none_means_no_changes(pages: Pages, spoil: Any) ->
             file.rmdir()
 
 
-def test_a_file_with_mistakes_starts_nothing_and_lets_stop(pages: Pages) -> None:
+def test_a_file_with_mistakes_prevents_starts_but_not_stops(pages: Pages) -> None:
     path = pages.folder / "registry-gc.yaml"
     path.write_text(path.read_text().replace("older_than: 7d", "older_than: soon"))
     try:
@@ -423,7 +422,7 @@ def test_a_file_with_mistakes_starts_nothing_and_lets_stop(pages: Pages) -> None
         path.write_text(path.read_text().replace("older_than: soon", "older_than: 7d"))
 
 
-def test_redis_away_opens_and_warns(redis: RedisServer, tmp_path: Path) -> None:
+def test_a_run_is_opened_with_a_warning_without_redis(redis: RedisServer, tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         own = start(tmp_path, f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")

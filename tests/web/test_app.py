@@ -7,7 +7,7 @@ import pytest
 from tests.web.pages import Pages
 
 
-def test_metrics_of_a_store_nobody_has_used(pages: Pages) -> None:
+def test_metrics_of_an_empty_store(pages: Pages) -> None:
     answer = pages.ask("/metrics")
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -24,19 +24,19 @@ def test_metrics_of_a_store_nobody_has_used(pages: Pages) -> None:
         pytest.param("text/html, */*", "text/plain; version=0.0.4", "\n", id="a browser"),
     ],
 )
-def test_metrics_in_the_format_that_is_asked_for(pages: Pages, accept: str, content_type: str, end: str) -> None:
+def test_metrics_use_the_requested_format(pages: Pages, accept: str, content_type: str, end: str) -> None:
     answer = pages.ask("/metrics", headers={"Accept": accept})
     assert answer.headers["Content-Type"].startswith(content_type)
     assert answer.text.endswith(end)
 
 
-def test_metrics_are_compressed_for_who_can_read_that(pages: Pages) -> None:
+def test_metrics_are_compressed_on_request(pages: Pages) -> None:
     answer = pages.ask("/metrics", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
     assert b"registry_gc_build_info" in gzip.decompress(answer.body)
 
 
-def test_the_page_names_both(pages: Pages) -> None:
+def test_the_index_page_links_both_pages(pages: Pages) -> None:
     answer = pages.ask("/")
     assert answer.status == 200
     assert 'href="/metrics"' in answer.text
@@ -55,7 +55,7 @@ def test_the_page_names_both(pages: Pages) -> None:
         pytest.param("GET", "/metrics/../store.db", 404, id="no way to a file"),
     ],
 )
-def test_every_answer_has_the_headers(pages: Pages, method: str, path: str, status: int) -> None:
+def test_every_response_has_the_security_headers(pages: Pages, method: str, path: str, status: int) -> None:
     answer = pages.ask(path, method)
     assert answer.status == status
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

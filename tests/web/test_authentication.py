@@ -22,7 +22,7 @@ def as_sent(text: str) -> str:
 
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER  {} "], ids=["usual", "lower", "more blanks"])
-def test_the_token_lets_in(web: Web, header: str) -> None:
+def test_accepts_the_token(web: Web, header: str) -> None:
     authenticate(web, [as_sent(header.format(TOKEN))])
 
 
@@ -39,20 +39,20 @@ def test_the_token_lets_in(web: Web, header: str) -> None:
         pytest.param([f"Bearer {TOKEN}x"], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="more"),
     ],
 )
-def test_what_is_not_the_token_is_asked_again(web: Web, headers: list[str], line: str, challenge: str) -> None:
+def test_rejects_anything_but_the_token(web: Web, headers: list[str], line: str, challenge: str) -> None:
     with pytest.raises(RefusedError) as refused:
         authenticate(web, [as_sent(header) for header in headers])
     assert (refused.value.status, refused.value.message) == (401, line)
     assert refused.value.headers == {"WWW-Authenticate": challenge}
 
 
-def test_without_a_token_in_the_file_nobody_is_let_in() -> None:
+def test_rejects_every_request_without_a_configured_token() -> None:
     with pytest.raises(RefusedError) as refused:
         authenticate(Web(), [f"Bearer {TOKEN}"])
     assert (refused.value.status, refused.value.message, refused.value.headers) == (403, OFF, {})
 
 
-def test_a_token_that_cannot_be_read_lets_nobody_in_and_names_no_file(web: Web, tmp_path: Path) -> None:
+def test_an_unreadable_token_rejects_every_request_without_naming_its_file(web: Web, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
     with pytest.raises(RefusedError) as refused:
         authenticate(web, [as_sent(f"Bearer {TOKEN}")])
@@ -60,7 +60,7 @@ def test_a_token_that_cannot_be_read_lets_nobody_in_and_names_no_file(web: Web, 
     assert str(tmp_path) not in refused.value.message
 
 
-def test_a_token_that_is_changed_counts_at_once(web: Web, tmp_path: Path) -> None:
+def test_a_changed_token_applies_at_once(web: Web, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another")
     with pytest.raises(RefusedError, match="is not that of"):
         authenticate(web, [as_sent(f"Bearer {TOKEN}")])

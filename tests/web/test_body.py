@@ -67,13 +67,13 @@ def test_a_body_is_a_record(pieces: list[bytes], headers: dict[str, str], record
         pytest.param(b"[" * MOST_BYTES, JSON, 400, "the body is not valid", id="deep"),
     ],
 )
-def test_what_is_no_such_body(content: bytes, headers: dict[str, str], status: int, words: str) -> None:
+def test_rejects_invalid_bodies(content: bytes, headers: dict[str, str], status: int, words: str) -> None:
     error = refused(request(content, headers=headers))
     assert error.status == status
     assert words in error.message
 
 
-def test_a_body_that_is_too_large_ends_the_connection() -> None:
+def test_a_body_that_is_too_large_closes_the_connection() -> None:
     error = refused(request(b" " * MOST_BYTES, b" "))
     assert (error.status, error.headers) == (413, {"Connection": "close"})
     assert f"at most {MOST_BYTES} bytes" in error.message

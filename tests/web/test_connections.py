@@ -56,7 +56,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("sent", [pytest.param(b"", id="silent"), pytest.param(HALF, id="half a request")])
-def test_many_that_wait_keep_nobody_out(pages: Pages, sent: bytes) -> None:
+def test_many_idle_connections_do_not_block_requests(pages: Pages, sent: bytes) -> None:
     with ExitStack() as stack:
         for _ in range(2 * LIMITS.requests):
             stack.enter_context(connected(pages, sent))
@@ -65,7 +65,7 @@ def test_many_that_wait_keep_nobody_out(pages: Pages, sent: bytes) -> None:
         assert pages.ask("/api/pause", "POST").status == 403, "asked for no token, because none is configured"
 
 
-def test_who_has_waited_longest_makes_room(pages: Pages) -> None:
+def test_a_new_connection_closes_the_oldest_idle_one(pages: Pages) -> None:
     with ExitStack() as stack:
         waiting = [stack.enter_context(connected(pages)) for _ in range(LIMITS.waiting + 1)]
         assert ended(waiting[0])
@@ -81,7 +81,7 @@ def test_who_has_waited_longest_makes_room(pages: Pages) -> None:
         pytest.param(WHOLE, HALF, id="half of a second request"),
     ],
 )
-def test_a_head_that_does_not_come_ends_the_connection(impatient: Pages, before: bytes, sent: bytes) -> None:
+def test_a_connection_without_complete_headers_is_closed(impatient: Pages, before: bytes, sent: bytes) -> None:
     with ExitStack() as stack:
 
         def ready() -> socket.socket | None:
@@ -97,7 +97,7 @@ def test_a_head_that_does_not_come_ends_the_connection(impatient: Pages, before:
         assert ended(connection)
 
 
-def test_a_body_that_does_not_come_ends_the_connection(impatient: Pages) -> None:
+def test_a_connection_without_a_complete_body_is_closed(impatient: Pages) -> None:
     path = impatient.folder / "registry-gc.yaml"
     (impatient.folder / "token").write_text("sesame")
     path.write_text(path.read_text() + f"web: {{token: {{file: {impatient.folder}/token}}}}\n")
@@ -106,7 +106,7 @@ def test_a_body_that_does_not_come_ends_the_connection(impatient: Pages) -> None
         assert ended(connection)
 
 
-def test_requests_on_one_connection_are_answered_one_by_one(pages: Pages) -> None:
+def test_a_connection_serves_several_requests(pages: Pages) -> None:
     with connected(pages) as connection:
         for _ in range(3):
             connection.sendall(WHOLE)

@@ -21,21 +21,19 @@ from worker.store import open_store
         pytest.param("postgresql+psycopg://clerk:o@127.0.0.1:1/ledger?sesame=1", "configuration", 200, id="an option"),
     ],
 )
-def test_a_store_that_cannot_be_used_is_named_and_no_part_of_its_url(
-    own: Pages, url: str, part: str, status: int
-) -> None:
+def test_an_unusable_store_is_reported_without_its_url(own: Pages, url: str, part: str, status: int) -> None:
     if url.startswith("sqlite"):
         url = url.replace("/sesame", f"{own.folder}/redis-url")  # a file where a folder should be
     write(own.folder, f"redis://127.0.0.1:{own.port}/0", url)
     metrics, health = own.ask("/metrics"), own.ask("/healthz")
     assert (metrics.status, health.status) == (status, 503)
     assert status == 200 or metrics.text == "the store cannot be read; the log says why\n"
-    for told in (metrics.text, health.text):
-        assert not re.search("sesame|ledger|clerk|127.0|redis-url", told)
+    for text in (metrics.text, health.text):
+        assert not re.search("sesame|ledger|clerk|127.0|redis-url", text)
     assert json.loads(health.body)[part]["status"] == "ill"
 
 
-def test_a_store_that_vanished_is_an_error_and_not_old_numbers(own: Pages) -> None:
+def test_a_deleted_store_is_an_error(own: Pages) -> None:
     store = open_store(f"sqlite:///{own.folder}/store.db")
     add_run(store, "production", reclaimed_bytes=700)
     store.dispose()
@@ -52,7 +50,7 @@ def test_a_store_that_vanished_is_an_error_and_not_old_numbers(own: Pages) -> No
     assert not list(own.folder.glob("store.db*")), "a page made a new, empty store"
 
 
-def test_a_store_overwritten_with_rubbish_is_an_error_until_it_is_back(own: Pages) -> None:
+def test_a_corrupted_store_is_an_error_until_it_is_restored(own: Pages) -> None:
     own.ask("/metrics")
     path = own.folder / "store.db"
     good = path.read_bytes()
@@ -62,7 +60,7 @@ def test_a_store_overwritten_with_rubbish_is_an_error_until_it_is_back(own: Page
     assert own.ask("/metrics").status == 200
 
 
-def test_a_store_that_cannot_be_reached_lets_the_pages_start(own: Pages) -> None:
+def test_the_pages_start_without_a_reachable_store(own: Pages) -> None:
     path = own.folder / "registry-gc.yaml"
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -73,7 +71,7 @@ def test_a_store_that_cannot_be_reached_lets_the_pages_start(own: Pages) -> None
     assert len(answer.text.splitlines()) == 1
 
 
-def test_a_broken_file_is_told_and_the_last_good_one_stands(own: Pages) -> None:
+def test_an_invalid_file_is_reported_and_the_last_valid_one_stays_in_force(own: Pages) -> None:
     path = own.folder / "registry-gc.yaml"
     good = path.read_text()
     path.write_text(good.replace("older_than: 7d", "older_than: sesame"))

@@ -21,7 +21,7 @@ def sign_of_life(folder: Path, at: datetime) -> None:
     store.dispose()
 
 
-def test_all_well(pages: Pages) -> None:
+def test_a_healthy_system_answers_200(pages: Pages) -> None:
     sign_of_life(pages.folder, datetime.now(UTC))
     answer = pages.ask("/healthz")
     document = json.loads(answer.body)
@@ -35,7 +35,7 @@ def test_all_well(pages: Pages) -> None:
     assert 0 <= document["beat"]["age_seconds"] < 60
 
 
-def test_a_beat_that_stopped(pages: Pages) -> None:
+def test_a_silent_beat_answers_503(pages: Pages) -> None:
     sign_of_life(pages.folder, datetime.now(UTC) - timedelta(seconds=200))
     answer = pages.ask("/healthz")
     assert answer.status == 503
@@ -54,11 +54,11 @@ def test_a_beat_that_stopped(pages: Pages) -> None:
         pytest.param(timedelta(seconds=-5), True, id="another machine's clock is ahead"),
     ],
 )
-def test_how_long_beat_may_be_silent(age: timedelta | None, healthy: bool) -> None:
+def test_the_allowed_age_of_beat_s_heartbeat(age: timedelta | None, healthy: bool) -> None:
     assert beat_check(None if age is None else NOW - age, timedelta(seconds=180), NOW).healthy is healthy
 
 
-def test_redis_away_is_told_and_harms_no_number(own: Pages) -> None:
+def test_an_unreachable_redis_is_reported_and_metrics_still_work(own: Pages) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused, and nobody else's
         write(own.folder, f"redis://:sesame@127.0.0.1:{nobody.getsockname()[1]}/0")
@@ -70,7 +70,7 @@ def test_redis_away_is_told_and_harms_no_number(own: Pages) -> None:
         assert own.ask("/metrics").status == 200
 
 
-def test_a_redis_address_that_is_none_is_not_quoted(own: Pages) -> None:
+def test_an_invalid_redis_url_is_not_quoted(own: Pages) -> None:
     write(own.folder, "redis://:open/sesame@127.0.0.1:6379/0")
     answer = own.ask("/healthz")
     assert json.loads(answer.body)["redis"]["status"] == "ill"

@@ -64,8 +64,8 @@ def exposition(store: Store, *registries: RegistrySettings, now: datetime = NOW)
     def door() -> Iterator[Store]:
         yield store
 
-    found = settings(Path("/nowhere"), *registries)
-    return generate_latest(StoreCollector(door, lambda: found, lambda: now)).decode()
+    configured = settings(Path("/nowhere"), *registries)
+    return generate_latest(StoreCollector(door, lambda: configured, lambda: now)).decode()
 
 
 def scrape(store: Store, *registries: RegistrySettings, now: datetime = NOW) -> dict[str, float]:
@@ -155,22 +155,22 @@ BORN = {
 }
 
 
-def test_every_series_is_there_from_the_first_scrape(store: Store) -> None:
+def test_every_series_exists_from_the_first_scrape(store: Store) -> None:
     assert scrape(store, PRODUCTION, STAGING) == BORN
 
 
-def test_runs_move_values_but_make_no_series(store: Store) -> None:
+def test_runs_change_values_but_add_no_series(store: Store) -> None:
     add_run(store, "production", deleted=3, planned=3, reclaimed_bytes=700)
     add_run(store, "production", state="blocked", outcome=None, finished_at=None)
     assert scrape(store, PRODUCTION, STAGING).keys() == BORN.keys()
 
 
-def test_no_configured_registry_is_still_a_scrape(store: Store) -> None:
+def test_a_scrape_works_without_registries(store: Store) -> None:
     assert scrape(store) == {"beat_heartbeat_timestamp_seconds": 0, f'build_info{{version="{__version__}"}}': 1}
 
 
-def test_a_name_of_each_metric_is_used_once() -> None:
-    names = [one.name for one in (*COUNTERS, *GAUGES)]
+def test_metric_names_are_unique() -> None:
+    names = [metric.name for metric in (*COUNTERS, *GAUGES)]
     assert len(names) == len(set(names))
 
 
@@ -332,12 +332,12 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
         ),
     ],
 )
-def test_values(store: Store, rows: list[dict[str, Any]], expected: dict[str, float]) -> None:
+def test_values_of_metrics(store: Store, rows: list[dict[str, Any]], expected: dict[str, float]) -> None:
     for row in rows:
         add_run(store, "production", **row)
     series = scrape(store, PRODUCTION, STAGING)
-    told = {one: series[full(one)] for one in expected}
-    assert told == expected
+    values = {name: series[full(name)] for name in expected}
+    assert values == expected
 
 
 @pytest.mark.parametrize(
@@ -349,12 +349,14 @@ def test_values(store: Store, rows: list[dict[str, Any]], expected: dict[str, fl
         pytest.param("delete", "delete", "partial", False, id="partial is no success"),
     ],
 )
-def test_last_success(store: Store, run_mode: str, registry_mode: str, outcome: str, moves: bool) -> None:
+def test_the_last_success_is_in_the_registry_s_own_mode(
+    store: Store, run_mode: str, registry_mode: str, outcome: str, moves: bool
+) -> None:
     add_run(store, "production", mode=run_mode, registry_mode=registry_mode, outcome=outcome, finished_at=NOW)
     assert of(scrape(store, PRODUCTION), "last_success_timestamp_seconds") == (NOW.timestamp() if moves else 0)
 
 
-def test_the_last_run_is_the_one_that_ended_last(store: Store) -> None:
+def test_the_last_run_is_the_run_that_ended_last(store: Store) -> None:
     add_run(store, "production", opened_at=NOW - timedelta(days=2), finished_at=NOW, planned=5)
     add_run(store, "production", opened_at=NOW - timedelta(days=1), finished_at=NOW - timedelta(hours=1), planned=6)
     series = scrape(store, PRODUCTION)
@@ -362,7 +364,7 @@ def test_the_last_run_is_the_one_that_ended_last(store: Store) -> None:
     assert of(series, "last_run_start_timestamp_seconds") == (NOW - timedelta(days=2)).timestamp()
 
 
-def test_tallies(store: Store) -> None:
+def test_values_of_tallies(store: Store) -> None:
     rows = [
         ("skipped", "changed", 4),
         ("failed", "poison", 2),
@@ -382,7 +384,7 @@ def test_tallies(store: Store) -> None:
     assert of(series, "api_requests_total", method="DELETE", code="error") == 3
 
 
-def test_what_is_known_of_a_registry_and_of_beat(store: Store) -> None:
+def test_values_of_a_registry_and_of_beat(store: Store) -> None:
     with store.write() as connection:
         record_registry(connection, "production", None, NOW)
         record_sign_in(connection, "production", works=False)
@@ -450,11 +452,11 @@ def test_foreign_references_of_the_last_scan(store: Store) -> None:
 def test_last_due(store: Store, line: str, since: datetime, due_at: datetime | None) -> None:
     with store.write() as connection:
         record_registry(connection, "production", line, since)
-    told = of(scrape(store, PRODUCTION), "last_due_timestamp_seconds")
-    assert told == (0 if due_at is None else due_at.timestamp())
+    seconds = of(scrape(store, PRODUCTION), "last_due_timestamp_seconds")
+    assert seconds == (0 if due_at is None else due_at.timestamp())
 
 
-def test_a_registry_that_left_keeps_its_counters_and_loses_its_gauges(store: Store) -> None:
+def test_a_removed_registry_keeps_its_counters_and_loses_its_gauges(store: Store) -> None:
     add_run(store, "former", deleted=3, reclaimed_bytes=700)
     series = {key: value for key, value in scrape(store, PRODUCTION).items() if 'registry="former"' in key}
     assert series['reclaimed_bytes_total{registry="former"}'] == 700
@@ -484,7 +486,7 @@ RUNS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rows=RUNS)
-def test_counters_are_sums_and_never_fall(store: Store, rows: list[dict[str, Any]]) -> None:
+def test_counters_are_sums_and_never_decrease(store: Store, rows: list[dict[str, Any]]) -> None:
     with store.write() as connection:
         connection.execute(delete(run))
     before: dict[str, float] = {}
@@ -502,11 +504,11 @@ def test_counters_are_sums_and_never_fall(store: Store, rows: list[dict[str, Any
         assert finished == sum(row["state"] == "finished" for row in mine)
 
 
-def test_names_that_need_escaping(store: Store) -> None:
+def test_names_of_registries_are_escaped(store: Store) -> None:
     assert scrape(store, registry('a "b" \\ c\n'))['dry_run{registry="a "b" \\ c\n"}'] == 1
 
 
-def test_a_scrape_asks_the_same_few_questions_however_much_there_is(store: Store) -> None:
+def test_the_number_of_queries_does_not_depend_on_the_amount_of_data(store: Store) -> None:
     """So a thousand runs of a hundred registries are answered within 100 ms."""
     asked: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda _c, _u, statement, *_: asked.append(statement))
@@ -514,8 +516,8 @@ def test_a_scrape_asks_the_same_few_questions_however_much_there_is(store: Store
     few = len(asked)
     assert few > 1
     many = [registry(f"r{number}", schedule="0 3 * * *") for number in range(20)]
-    for one in many:
-        add_run(store, one.name)
+    for row in many:
+        add_run(store, row.name)
     asked.clear()
     scrape(store, *many)
     assert len(asked) == few
@@ -524,8 +526,8 @@ def test_a_scrape_asks_the_same_few_questions_however_much_there_is(store: Store
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed: `make services` does it for root"
 )
-def test_promtool_finds_nothing_to_say(store: Store) -> None:
+def test_promtool_accepts_the_metrics(store: Store) -> None:
     add_run(store, "production", deleted=3, reclaimed_bytes=700)
     text = exposition(store, PRODUCTION, STAGING)
-    found = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -242,7 +242,7 @@ def _try(name: str, check: str, needed: str, call: Callable[[], Any]) -> Any:
 def clock(name: str, registry_time: datetime, sent_at: datetime, received_at: datetime) -> CheckResult:
     """The skew between this machine's clock and the registry's, which reports whole seconds."""
     seconds = (sent_at + (received_at - sent_at) / 2 - registry_time).total_seconds() - 0.5
-    detail = f"this machine is {abs(seconds):.1f} s {'ahead kind_of' if seconds > 0 else 'behind'} the registry"
+    detail = f"this machine is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} the registry"
     if abs(seconds) > TOLERATED_SKEW:
         detail = f"{detail}, so runs fail before they plan; correct the clock"
         return CheckResult(name, "clock", "failed", detail, round(seconds, 1))

@@ -19,9 +19,9 @@ def hostile(simulator, make_harness):
         if text != "\ud800":
             simulator.push(f"shop/of-{len(name)}", tags=[f"pr-{text}"], age=timedelta(days=30))
     simulator.push("shop/broken", tags=["pr-1"], age=timedelta(days=30))
-    said = f"no {WHOLE} today"
-    simulator.fault("error", path="repositoryName=.*broken", code=3, message=said)
-    simulator.fault("error", method="DELETE", times=3, code=9, message=said)
+    message = f"no {WHOLE} today"
+    simulator.fault("error", path="repositoryName=.*broken", code=3, message=message)
+    simulator.fault("error", method="DELETE", times=3, code=9, message=message)
     made = make_harness(rules=[{"name": f"old {WHOLE}", "delete": {"any_tag": ["*"], "older_than": "14d"}}])
     run = made.sweep()
     production = made.settings.registries["production"]
@@ -30,7 +30,7 @@ def hostile(simulator, make_harness):
     return made, run
 
 
-def test_nothing_is_obeyed_in_any_table(hostile, gc):
+def test_no_table_contains_control_characters(hostile, gc):
     _, run = hostile
     assert run.failed == 3
     for words in (
@@ -52,7 +52,7 @@ def test_nothing_is_obeyed_in_any_table(hostile, gc):
 
 
 @pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
-def test_json_on_a_terminal_obeys_nobody_and_says_the_same(hostile, gc, tmp_path, columns):
+def test_json_on_a_terminal_is_escaped_and_equal(hostile, gc, tmp_path, columns):
     _, run = hostile
     show = [["show", run.id, "--format", form] for form in ("json", "ndjson")]
     for words in (*show, ["audit", "production", "--format", "ndjson"]):
@@ -70,7 +70,7 @@ def _documents(text, whole):
 
 
 @pytest.mark.parametrize("columns", [pytest.param(100, id="wide"), pytest.param(0, id="of no width")])
-def test_an_inventory_on_a_terminal_obeys_nobody(simulator, make_harness, tmp_path, columns):
+def test_an_inventory_on_a_terminal_is_escaped(simulator, make_harness, tmp_path, columns):
     simulator.push("shop/api", tags=[f"pr-{WHOLE}"], age=timedelta(days=30))
     simulator.push("shop/web", tags=["v1"], age=timedelta(days=30))
     make_harness(rules=[{"name": "old", "delete": {"any_tag": ["*"]}}])
@@ -82,7 +82,7 @@ def test_an_inventory_on_a_terminal_obeys_nobody(simulator, make_harness, tmp_pa
     assert "\u202e" not in out
 
 
-def test_names_from_elsewhere_do_not_speak_to_the_terminal(simulator, make_harness, gc):
+def test_rule_names_and_errors_are_escaped(simulator, make_harness, gc):
     simulator.fault("status", path="repositoryName", status=403, times=None)
     simulator.push("shop/api", tags=["pr-1"])
     make_harness(rules=[{"name": "red \x1b[31m", "delete": {"all": True}}])

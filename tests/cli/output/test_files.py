@@ -12,7 +12,7 @@ from worker.cli.output import Output
 POLICY = "policies: {nightly: [{name: leftovers, delete: {untagged: true, older_than: 7d}}]}\n"
 
 
-def test_results_go_to_a_file_whole_or_not_at_all(gc, tmp_path):
+def test_output_replaces_a_file_only_with_a_complete_result(gc, tmp_path):
     (tmp_path / "registry-gc.yaml").write_text(POLICY)
     (tmp_path / "result").write_text("old")
     done = gc("schema", "--output", "result")
@@ -24,7 +24,7 @@ def test_results_go_to_a_file_whole_or_not_at_all(gc, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["registry-gc.yaml", "result"]
 
 
-def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+def test_an_error_during_writing_leaves_the_old_file(tmp_path):
     result = tmp_path / "result"
     result.write_text("old")
     with pytest.raises(ZeroDivisionError), Output(result, "table") as output:
@@ -51,7 +51,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
         pytest.param("loop", "Too many levels of symbolic links; name another file", id="links in a circle"),
     ],
 )
-def test_an_output_that_cannot_be_written(gc, tmp_path, path, message):
+def test_an_unwritable_output_is_rejected_before_the_work(gc, tmp_path, path, message):
     (tmp_path / "registry-gc.yaml").write_text(f"store: sqlite:///gc.db\n{POLICY}")
     (tmp_path / "link-to-folder").symlink_to(".")
     (tmp_path / "loop").symlink_to("loop")
@@ -79,7 +79,7 @@ def test_a_file_keeps_its_mode_and_its_links(tmp_path):
     assert list(folder.iterdir()) == [kept]
 
 
-def test_a_link_to_nothing_yet_is_filled_and_a_new_file_has_the_usual_mode(tmp_path):
+def test_a_dangling_link_creates_its_target_with_the_umask(tmp_path):
     (tmp_path / "link").symlink_to("new")
     before = os.umask(0o027)
     try:
@@ -91,7 +91,7 @@ def test_a_link_to_nothing_yet_is_filled_and_a_new_file_has_the_usual_mode(tmp_p
     assert ((tmp_path / "new").read_text(), (tmp_path / "new").stat().st_mode & 0o7777) == ("whole\n", 0o640)
 
 
-def test_a_name_of_the_greatest_length(tmp_path):
+def test_a_file_name_may_have_the_maximum_length(tmp_path):
     with Output(tmp_path / ("x" * 255), "table") as output:
         output.line("whole")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["whole\n"]
@@ -110,7 +110,7 @@ def test_a_named_pipe_is_written_through(gc, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*COMMAND, "schema"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False

@@ -23,8 +23,8 @@ def image(repository, number, **more):
     digest = f"sha256:{number:064x}"
     shared = {"digest": f"sha256:{1:064x}", "size": "1000"}
     own = {"digest": f"sha256:{number + 1000:064x}", "size": str(number)}
-    told = {"id": f"crp{number}", "name": f"crp1/{repository}", "digest": digest, "config": own, "layers": [shared]}
-    return told | {"compressedSize": str(1000 + number), "createdAt": "2026-01-01T00:00:00Z"} | more
+    document = {"id": f"crp{number}", "name": f"crp1/{repository}", "digest": digest, "config": own, "layers": [shared]}
+    return document | {"compressedSize": str(1000 + number), "createdAt": "2026-01-01T00:00:00Z"} | more
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def saved(tmp_path):
     return save
 
 
-def test_the_same_decisions_as_from_the_registry(simulator, make_harness, gc):
+def test_an_inventory_gives_the_same_decisions_as_its_registry(simulator, make_harness, gc):
     simulator.fill("demo")
     # What a scan has read of untagged images is stored: an inventory carries it as well.
     make_harness(rules=[{"name": "leftovers", "delete": {"untagged": True}}], mode="dry-run").sweep()
@@ -51,17 +51,17 @@ def test_the_same_decisions_as_from_the_registry(simulator, make_harness, gc):
     offline, *here = gc(*WORDS[:-1], "2027-01-01", "--format", "ndjson").lines
     assert here == there
     assert len(here) > 1000
-    assert {one["verdict"] for one in here} == {"keep", "delete"}
+    assert {decision["verdict"] for decision in here} == {"keep", "delete"}
     assert offline == live | {"registry": None}
 
 
-def test_all_forms_tell_the_same(saved, gc):
+def test_all_formats_have_the_same_plan(saved, gc):
     saved(image("shop/api", 2, tags=["pr-1"]), image("shop/api", 3, tags=["v1"]), image("shop/web", 4))
     whole = gc(*WORDS, "--format", "json")
     head, *decisions = gc(*WORDS, "--format", "ndjson").lines
     table = gc(*WORDS)
-    assert [one.code for one in (whole, table)] == [0, 0]
-    assert [one.err for one in (whole, table)] == ["", ""]
+    assert [result.code for result in (whole, table)] == [0, 0]
+    assert [result.err for result in (whole, table)] == ["", ""]
     assert whole.json == head | {"decisions": decisions}
     assert head["totals"] == {
         "images": 3, "keep": 1, "delete": 2, "selected_bytes": 2006, "reclaimable_bytes": 6, "registry_bytes": 1009,
@@ -107,17 +107,17 @@ def test_an_incomplete_inventory_warns(saved, gc):
         pytest.param("[]\n", "expected an image, got an empty list; write one JSON object a line", id="no object"),
     ],
 )
-def test_a_bad_line_is_told_by_its_number(saved, gc, line, what):
+def test_an_invalid_line_is_reported_by_its_number(saved, gc, line, what):
     saved(image("shop/api", 1), image("shop/api", 2), line, image("shop/api", 3))
     for form in ("table", "json", "ndjson"):
         done = gc(*WORDS, "--format", form)
         assert (done.code, done.out, done.err) == (2, "", f"inventory.ndjson:3: {what}\n")
 
 
-def test_an_image_without_a_digest_is_no_head(saved, gc):
-    one = image("shop/api", 1)
-    del one["digest"]
-    saved(one, image("shop/api", 2))
+def test_an_image_without_a_digest_is_not_taken_for_the_head(saved, gc):
+    without_digest = image("shop/api", 1)
+    del without_digest["digest"]
+    saved(without_digest, image("shop/api", 2))
     done = gc(*WORDS)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("inventory.ndjson:1: digest: expected a digest, got nothing; ")
@@ -137,13 +137,13 @@ def test_an_image_without_a_digest_is_no_head(saved, gc):
         pytest.param(["plan", "--inventory", ".", "--policy", "nightly"], ".: Is a directory", id="a folder"),
     ],
 )
-def test_what_is_not_there(saved, gc, tmp_path, words, message):
+def test_plan_of_an_unknown_policy_or_inventory_is_exit_code_2(saved, gc, tmp_path, words, message):
     saved(image("shop/api", 1))
     done = gc(*words)
     assert (done.code, done.out, done.err) == (2, "", message.format(folder=tmp_path) + "\n")
 
 
-def test_an_inventory_through_a_pipe(saved, tmp_path):
+def test_plan_reads_an_inventory_from_a_pipe(saved, tmp_path):
     saved(image("shop/api", 2, tags=["pr-1"]))
     words = [*COMMAND, "plan", "--inventory", "-", "--policy", "nightly", "--format", "json"]
     with (tmp_path / "inventory.ndjson").open("rb") as file:
@@ -153,7 +153,7 @@ def test_an_inventory_through_a_pipe(saved, tmp_path):
     assert (done.returncode, done.stdout, done.stderr[:5]) == (2, b"", b"-:1: ")
 
 
-def test_a_reader_of_a_long_plan_may_leave(saved, tmp_path):
+def test_a_reader_may_close_a_long_plan_early(saved, tmp_path):
     saved(*(image(f"shop/{number}", number) for number in range(3000)))
     reader, writer = os.pipe()
     process = subprocess.Popen(

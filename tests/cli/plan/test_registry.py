@@ -17,14 +17,14 @@ def test_the_plan_as_json(mixed, make_harness, gc):
     assert (plan["registry"], plan["policy"], plan["complete"]) == ("production", "nightly", True)
     assert (plan["unreadable"], plan["exceeded"]) == ([], [])
     assert (plan["totals"]["images"], plan["totals"]["delete"], plan["totals"]["keep"]) == (7, 5, 2)
-    assert [one["repository"] for one in plan["decisions"]] == ["shop/api"] * 4 + ["shop/web"] * 3
-    assert {one["cause"] for one in plan["decisions"]} == {"selected", "follows", "kept_by_rule", "no_rule"}
+    assert [row["repository"] for row in plan["decisions"]] == ["shop/api"] * 4 + ["shop/web"] * 3
+    assert {row["cause"] for row in plan["decisions"]} == {"selected", "follows", "kept_by_rule", "no_rule"}
     assert list(plan["decisions"][0]) == [
         "id", "repository", "digest", "tags", "created_at", "size", "verdict", "cause", "rule", "needed_by", "reason",
     ]  # fmt: skip
 
 
-def test_ndjson_is_the_head_and_then_a_decision_a_line(mixed, make_harness, gc):
+def test_ndjson_is_the_head_then_one_decision_per_line(mixed, make_harness, gc):
     make_harness()
     whole = gc("plan", "production", "--format", "json", "--now", "2027-01-01").json
     head, *decisions = gc("plan", "production", "--format", "ndjson", "--now", "2027-01-01T03:00:00+03:00").lines
@@ -70,13 +70,13 @@ def test_an_incomplete_plan_warns(mixed, make_harness, gc):
     done = gc("plan", "production", "--format", "json")
     assert done.code == 0
     assert (done.json["complete"], done.json["totals"]["images"]) == (False, 4)
-    assert [one["repository"] for one in done.json["unreadable"]] == ["shop/web"]
+    assert [row["repository"] for row in done.json["unreadable"]] == ["shop/web"]
     assert "incomplete: 1 repository could not be read" in done.err
     table = gc("plan", "production").out
     assert "All images of shop/web are kept" in table
 
 
-def test_push_times_that_cannot_be_true_are_a_warning(simulator, make_harness, gc):
+def test_plan_warns_of_implausible_push_times(simulator, make_harness, gc):
     for number, tag in enumerate(("2024-05-01", "v1", "v2")):
         simulator.push("shop/api", tags=[tag], age=30 * DAY + timedelta(seconds=number))
     make_harness(rules=[{"name": "old", "delete": {"older_than": "14d"}}])
@@ -88,7 +88,7 @@ def test_push_times_that_cannot_be_true_are_a_warning(simulator, make_harness, g
     assert done.err.count("\n") == 1
     assert "but the tag shop/api:2024-05-01 names an earlier day" in done.err
     assert done.json["totals"]["delete"] == 0
-    assert all(one["created_at"] is not None for one in done.json["decisions"])
+    assert all(row["created_at"] is not None for row in done.json["decisions"])
 
     table = gc("plan", "production")
     assert (table.code, table.err) == (0, "")
