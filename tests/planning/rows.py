@@ -17,7 +17,7 @@ class Rows(Registry):
         return iter(sorted(self._repositories))
 
     def images(self, repository: str) -> tuple[Image, ...]:
-        found = self._repositories[repository]
-        if isinstance(found, RegistryError):
-            raise found
-        return tuple(found)
+        content = self._repositories[repository]
+        if isinstance(content, RegistryError):
+            raise content
+        return tuple(content)

@@ -13,25 +13,25 @@ from worker.planning.inventory_lines import decoder
 EVERYTHING = policy({"name": "everything", "delete": {"all": True}})
 
 
-def line(one: Image, path: str) -> bytes:
-    return msgspec.json.encode(msgspec.structs.replace(one, name=f"crpvab5oob146rh73ilt/{path}"))
+def line(image: Image, path: str) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(image, name=f"crpvab5oob146rh73ilt/{path}"))
 
 
 def lines(repositories: list[Repository]) -> list[bytes]:
-    return [line(one, repository.path) for repository in repositories for one in repository.images]
+    return [line(image, repository.path) for repository in repositories for image in repository.images]
 
 
-def saved(folder: Path, found: list[bytes], unreadable: list[Unreadable] | None = None) -> Path:
+def saved(folder: Path, lines: list[bytes], unreadable: list[Unreadable] | None = None) -> Path:
     path = folder / "F.ndjson"
     head = [msgspec.json.encode({"registry": "production", "unreadable": unreadable})] if unreadable is not None else []
-    path.write_bytes(b"".join(one + b"\n" for one in (*head, *found)))
+    path.write_bytes(b"".join(line + b"\n" for line in (*head, *lines)))
     return path
 
 
 def records(path: Path) -> list[Repository]:
-    """By repositories; its lines stand in order of them."""
-    images = groupby(decoder.decode_lines(path.read_bytes()), key=lambda one: one.name.partition("/")[2])
-    return [Repository(path=name, images=tuple(some)) for name, some in images]
+    """The repositories of an inventory; its lines are in the order of repositories."""
+    groups = groupby(decoder.decode_lines(path.read_bytes()), key=lambda image: image.name.partition("/")[2])
+    return [Repository(path=name, images=tuple(images)) for name, images in groups]
 
 
 GOOD = line(image(1, "v1"), "shop/api")

@@ -22,9 +22,9 @@ REGISTRY = with_defaults(name="production", id="crp1", credentials=Credentials(m
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    found = opened(f"sqlite:///{tmp_path}/gc.db")
-    yield found
-    found.dispose()
+    opened_store = opened(f"sqlite:///{tmp_path}/gc.db")
+    yield opened_store
+    opened_store.dispose()
 
 
 def inventory() -> Inventory:
@@ -33,9 +33,9 @@ def inventory() -> Inventory:
 
 def plan_context(store: Store | None, registry: RegistrySettings = REGISTRY, now: datetime = NOW) -> PlanContext:
     settings = Settings(path=Path("/gc.yaml"), sha256="", store="", registries={registry.name: registry})
-    found, warnings = plan_context_of(store, settings, registry, inventory(), now)
+    context, warnings = plan_context_of(store, settings, registry, inventory(), now)
     assert warnings == ()
-    return found
+    return context
 
 
 def hold(store: Store, held: Hold, registry: str = "production") -> None:
@@ -43,11 +43,11 @@ def hold(store: Store, held: Hold, registry: str = "production") -> None:
         holds.add(connection, registry, held, NOW)
 
 
-def test_without_a_store_and_a_source_nothing_decides_beside_the_inventory() -> None:
+def test_the_context_is_empty_without_a_store_and_a_source() -> None:
     assert plan_context(None) == PlanContext()
 
 
-def test_the_holds_of_the_registry_that_hold_now(store: Store) -> None:
+def test_the_context_has_the_active_holds_of_the_registry(store: Store) -> None:
     kept, over = Hold(kind="image", value="crpa"), Hold(kind="image", value="crpb", until=NOW + DAY)
     hold(store, kept)
     hold(store, over)
@@ -56,17 +56,17 @@ def test_the_holds_of_the_registry_that_hold_now(store: Store) -> None:
     assert plan_context(store, now=NOW + DAY).holds.holds == (kept,)
 
 
-def test_what_a_held_id_names_is_kept_in_mind(store: Store) -> None:
+def test_records_the_digests_of_held_ids(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa"))
     hold(store, Hold(kind="image", value="crpgone"))
     hold(store, Hold(kind="tag", repository="shop/api", value="v1"))
     record_held_digests(store, REGISTRY, plan_context(store), inventory())
-    assert [(one.value, one.digest) for one in plan_context(store).holds.holds] == [
+    assert [(listed_hold.value, listed_hold.digest) for listed_hold in plan_context(store).holds.holds] == [
         ("crpa", digest("a")), ("crpgone", None), ("v1", None)
     ]  # fmt: skip
 
 
-def test_what_an_id_named_first_stays_known(store: Store) -> None:
+def test_keeps_the_first_digest_of_a_held_id(store: Store) -> None:
     hold(store, Hold(kind="image", value="crpa", digest=digest("before")))
     record_held_digests(store, REGISTRY, plan_context(store), inventory())
-    assert [one.digest for one in plan_context(store).holds.holds] == [digest("before")]
+    assert [listed_hold.digest for listed_hold in plan_context(store).holds.holds] == [digest("before")]

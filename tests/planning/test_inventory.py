@@ -19,7 +19,7 @@ def taken(repositories: dict[str, Iterable[Image] | RegistryError], **options: A
     return take_inventory(Rows(repositories), now=NOW, concurrency=3, **options)
 
 
-def test_all_repositories_are_read_in_order_of_their_paths() -> None:
+def test_lists_all_repositories_in_the_order_of_paths() -> None:
     inventory = taken({"shop/web": [B], "base": [], "shop/api": [A, B]})
     expected = [
         Repository(path="base"),
@@ -27,30 +27,30 @@ def test_all_repositories_are_read_in_order_of_their_paths() -> None:
         Repository(path="shop/web", images=(B,)),
     ]
     assert list(inventory.repositories()) == list(inventory.repositories()) == expected
-    assert [one.path for one in inventory.repositories({"shop/web", "base"})] == ["base", "shop/web"]
+    assert [repository.path for repository in inventory.repositories({"shop/web", "base"})] == ["base", "shop/web"]
     assert (inventory.listed_at, inventory.unreadable, inventory.signed_in) == (NOW, (), True)
 
 
-def test_a_repository_that_cannot_be_listed_is_named_and_the_others_are_read() -> None:
+def test_names_an_unlistable_repository_and_lists_the_others() -> None:
     inventory = taken({"a": AWAY, "b": [A], "c": UnservedNameError("no such name")})
-    assert [one.path for one in inventory.repositories()] == ["b"]
-    assert [(one.repository, one.reason) for one in inventory.unreadable] == [
+    assert [repository.path for repository in inventory.repositories()] == ["b"]
+    assert [(failure.repository, failure.reason) for failure in inventory.unreadable] == [
         ("a", "production: no answer"),
         ("c", "no such name"),
     ]
 
 
-def test_where_nothing_can_be_listed_there_is_no_inventory() -> None:
+def test_fails_if_no_repository_can_be_listed() -> None:
     with pytest.raises(UnavailableError):
         taken({"a": AWAY, "b": UnservedNameError("no such name")})
 
 
-def test_a_registry_of_nothing_but_unserved_names_is_an_inventory_of_nothing() -> None:
+def test_a_registry_with_only_unserved_names_is_an_empty_inventory() -> None:
     inventory = taken({"a": UnservedNameError("no such name")})
     assert (list(inventory.repositories()), len(inventory.unreadable)) == ([], 1)
 
 
-def test_an_empty_registry_is_an_inventory_of_nothing() -> None:
+def test_an_empty_registry_is_an_empty_inventory() -> None:
     assert list(taken({}).repositories()) == []
 
 
@@ -65,20 +65,20 @@ def for_some() -> SignInError:
     return error
 
 
-def test_credentials_that_are_for_some_repositories_leave_the_others_readable() -> None:
+def test_partial_credentials_leave_other_repositories_readable() -> None:
     inventory = taken({"a": for_some(), "b": [A]})
-    assert (inventory.signed_in, [one.repository for one in inventory.unreadable]) == (False, ["a"])
+    assert (inventory.signed_in, [failure.repository for failure in inventory.unreadable]) == (False, ["a"])
     with pytest.raises(SignInError):
         taken({"a": for_some(), "b": AWAY})
 
 
-def test_progress_is_told_from_nothing_to_all() -> None:
-    told: list[tuple[int, int]] = []
-    taken({"a": [A], "b": AWAY, "c": [B]}, progress=lambda done, whole: told.append((done, whole)))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+def test_reports_progress_from_zero_to_all_repositories() -> None:
+    reported: list[tuple[int, int]] = []
+    taken({"a": [A], "b": AWAY, "c": [B]}, progress=lambda done, whole: reported.append((done, whole)))
+    assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-def test_a_scan_that_is_no_longer_wanted_stops() -> None:
+def test_stops_when_the_scan_must_not_go_on() -> None:
     def stop() -> None:
         raise ScanStoppedError
 
@@ -86,7 +86,7 @@ def test_a_scan_that_is_no_longer_wanted_stops() -> None:
         taken({"a": [A], "b": [B]}, alive=stop)
 
 
-def test_how_a_repository_is_read_is_the_callers_to_say() -> None:
+def test_uses_the_caller_s_function_to_read_a_repository() -> None:
     inventory = taken({"a": [A, B]}, read=lambda registry, path: registry.images(path)[:1])
     assert list(inventory.repositories()) == [Repository(path="a", images=(A,))]
 
@@ -95,6 +95,6 @@ class Telling(Rows):
     read_errors = {"sha256:ab": "a time-out"}  # noqa: RUF012 - as a driver has it
 
 
-def test_why_manifests_could_not_be_read_is_kept() -> None:
+def test_keeps_the_errors_of_unreadable_manifests() -> None:
     telling = Telling({"a": [A]})
     assert take_inventory(telling, now=NOW, concurrency=1).unread == telling.read_errors

@@ -46,11 +46,11 @@ ODD_DIGESTS = [
 
 
 PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "digest": lambda one: {"digest": one},
-    "config.digest": lambda one: {"config": {"digest": one, "size": "1"}},
-    "layers[1].digest": lambda one: {"layers": [{"digest": digest(2)}, {"digest": one}]},
-    "children[0]": lambda one: {"children": [one]},
-    "subject": lambda one: {"subject": one},
+    "digest": lambda text: {"digest": text},
+    "config.digest": lambda text: {"config": {"digest": text, "size": "1"}},
+    "layers[1].digest": lambda text: {"layers": [{"digest": digest(2)}, {"digest": text}]},
+    "children[0]": lambda text: {"children": [text]},
+    "subject": lambda text: {"subject": text},
 }
 
 
@@ -74,9 +74,13 @@ BAD: list[Any] = [
     bad("a digest is a number", facts(digest=5), f"digest: expected a digest, got 5{DIGEST}"),
     bad("a layer has none", facts(layers=[{}]), f"layers[0].digest: expected a digest, got nothing{DIGEST}"),
     *(
-        bad(f"{where} {one!r}", facts(**made(one)), f"{where}: expected a digest, got {shown(one)}{DIGEST}")
+        bad(
+            f"{where} {odd_digest!r}",
+            facts(**made(odd_digest)),
+            f"{where}: expected a digest, got {shown(odd_digest)}{DIGEST}",
+        )
         for where, made in PLACES.items()
-        for one in ODD_DIGESTS
+        for odd_digest in ODD_DIGESTS
     ),
     bad("no name", GOOD.replace(b'"name"', b'"nam"'), f"name: expected a name, got ''{NAME}"),
     *(bad(f"named {name!r}", facts(name=name), f"name: expected a name, got {shown(name)}{NAME}") for name in NO_NAMES),
@@ -95,9 +99,13 @@ BAD: list[Any] = [
         f"layers[0].size: expected a number of bytes, got 1.5{BYTES}",
     ),
     *(
-        bad(f"{key} {one!r}", facts(**{key: one}), f"{key}: expected a time with its offset, got {shown(one)}{TIME}")
+        bad(
+            f"{key} {value!r}",
+            facts(**{key: value}),
+            f"{key}: expected a time with its offset, got {shown(value)}{TIME}",
+        )
         for key in ("createdAt", "pulledAt")
-        for one in NO_TIMES
+        for value in NO_TIMES
     ),
     bad("a label", facts(labels={"a": "b", "c": 5}), "labels[...]: expected text, got 5; put it in quotes"),
     bad(
@@ -114,7 +122,7 @@ BAD: list[Any] = [
 
 @pytest.mark.parametrize(("bad", "what"), BAD)
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "mixed"])
-def test_a_bad_line_is_refused_with_its_number_and_what_is_wrong(
+def test_refuses_an_invalid_line_with_its_number_and_mistake(
     tmp_path: Path, bad: bytes, what: str, grouped: bool
 ) -> None:
     before = [] if grouped else [line(image(n), path) for n, path in enumerate(["a", "b", "a", "b"])]
@@ -157,14 +165,14 @@ def test_a_bad_line_is_refused_with_its_number_and_what_is_wrong(
         ),
     ],
 )
-def test_a_bad_head_is_refused_with_what_is_wrong(tmp_path: Path, head: str, what: str) -> None:
+def test_refuses_an_invalid_head_with_its_mistake(tmp_path: Path, head: str, what: str) -> None:
     path = saved(tmp_path, [head.encode(), GOOD])
     with pytest.raises(InventoryError) as refused:
         offline(path, EVERYTHING)
     assert str(refused.value) == f"{path}:1: {what}"
 
 
-def test_what_a_head_may_say(tmp_path: Path) -> None:
+def test_accepts_a_valid_head(tmp_path: Path) -> None:
     rows = [{"repository": "a/b", "reason": "a time-out"}]
     head = {"registry": "production", "listed_at": "2026-11-23T03:00:00+03:00", "unreadable": rows}
     with plan_inventory(saved(tmp_path, [msgspec.json.encode(head), GOOD]), EVERYTHING, NOW) as plan:
@@ -191,31 +199,31 @@ def test_what_a_head_may_say(tmp_path: Path) -> None:
     ids=["sha512", "other algorithms", "nulls", "greatest", "a name"],
 )
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "mixed"])
-def test_what_an_image_may_say(tmp_path: Path, more: dict[str, Any], grouped: bool) -> None:
+def test_accepts_a_valid_image(tmp_path: Path, more: dict[str, Any], grouped: bool) -> None:
     before = [] if grouped else [line(image(n), path) for n, path in enumerate(["a", "b", "a", "b"])]
     with plan_inventory(saved(tmp_path, [*before, facts(**more)]), EVERYTHING, NOW) as plan:
         assert plan.plan.totals.images == len(before) + 1
 
 
-def test_sizes_may_come_in_strings(tmp_path: Path) -> None:
+def test_accepts_sizes_as_strings(tmp_path: Path) -> None:
     path = tmp_path / "F.ndjson"
     path.write_bytes(GOOD.replace(b'Size":100', b'Size":"9007199254740993"'))
     with plan_inventory(path, EVERYTHING, NOW) as plan:
-        assert [one.size for one in plan.decisions.records()] == [9007199254740993]
+        assert [decision.size for decision in plan.decisions.records()] == [9007199254740993]
 
 
-def test_a_good_line_has_no_mistake_and_is_no_head() -> None:
+def test_a_valid_image_has_no_mistake_and_is_no_head() -> None:
     assert mistake_in(GOOD) is None
     assert head_of(GOOD) is None
 
 
 @pytest.mark.parametrize(("text", "is_one"), [(digest(1), True), ("sha512:" + "a" * 128, True), ("latest", False)])
-def test_which_texts_are_digests(text: str, is_one: bool) -> None:
+def test_knows_which_texts_are_digests(text: str, is_one: bool) -> None:
     assert is_digest(text) is is_one
     assert are_sound([image(1, name="crp1/a", subject=text)]) is is_one
     assert are_sound([image(1, name="crp1/a", children=(digest(1), text))]) is is_one
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
-def test_a_name_that_is_none_is_not_sound(name: str) -> None:
+def test_rejects_images_with_an_invalid_name(name: str) -> None:
     assert not are_sound([image(1, name="crp1/a"), image(2, name=name)])

@@ -32,12 +32,12 @@ def offline(path: Path, rules: Policy, **more: Any) -> bytes:
 
 def ndjson(plan: WholePlan) -> bytes:
     head = PlanHead(**{name: getattr(plan, name) for name in PlanHead.__struct_fields__})
-    return b"".join(msgspec.json.encode(one) + b"\n" for one in (head, *plan.decisions))
+    return b"".join(msgspec.json.encode(record) + b"\n" for record in (head, *plan.decisions))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(registries(), policies(), st.sets(st.sampled_from(["a", "ml/big", "gone"])), st.integers(0, 1), st.randoms())
-def test_it_is_the_plan_of_the_same_records(
+def test_plans_a_file_like_the_same_records(
     tmp_path: Path, repositories: list[Repository], rules: Policy, failed: set[str], keep: int, random_: random.Random
 ) -> None:
     unreadable = [Unreadable(repository=path, reason="a time-out") for path in sorted(failed)]
@@ -53,34 +53,34 @@ def test_it_is_the_plan_of_the_same_records(
 @pytest.mark.parametrize(
     "rules", [POLICY, policy({"delete": {"all": True}}, {"keep": {"newest": 900, "per": "registry"}})]
 )
-def test_blocks_of_any_size_give_the_same_bytes(large: Path, rules: Policy, block: int) -> None:
+def test_blocks_of_any_size_give_the_same_plan(large: Path, rules: Policy, block: int) -> None:
     expected = ndjson(make_plan(records(large), rules, NOW))
     assert offline(large, rules, block=block) == expected
 
 
-def test_a_mixed_file_gives_the_same_bytes(large: Path, tmp_path: Path) -> None:
+def test_an_ungrouped_file_gives_the_same_plan(large: Path, tmp_path: Path) -> None:
     mixed = large.read_bytes().splitlines()
     random.Random(1).shuffle(mixed)
     expected = offline(large, POLICY)
     assert offline(saved(tmp_path, mixed), POLICY, block=300_000) == expected
 
 
-def test_signatures_in_a_repository_of_their_own_are_decided_when_all_is_known(large: Path, tmp_path: Path) -> None:
-    signed = [one for repository in records(large)[:5] for one in repository.images[:20]]
-    signatures = [line(msgspec.structs.replace(signature(1), digest=digest(one.digest), tags=(
-        f"sha256-{one.digest.removeprefix('sha256:')}.sig",)), "signatures") for one in signed]  # fmt: skip
+def test_decides_signatures_in_their_own_repository_last(large: Path, tmp_path: Path) -> None:
+    signed = [listed_image for repository in records(large)[:5] for listed_image in repository.images[:20]]
+    signatures = [line(msgspec.structs.replace(signature(1), digest=digest(subject.digest), tags=(
+        f"sha256-{subject.digest.removeprefix('sha256:')}.sig",)), "signatures") for subject in signed]  # fmt: skip
     path = saved(tmp_path, [*signatures, *large.read_bytes().splitlines()])
     plan = make_plan(records(path), EVERYTHING, NOW)
     assert offline(path, EVERYTHING, block=200_000) == ndjson(plan)
-    assert {one.cause for one in plan.decisions if one.repository == "signatures"} == {"needed"}
+    assert {decision.cause for decision in plan.decisions if decision.repository == "signatures"} == {"needed"}
 
 
-def test_a_subject_in_a_repository_that_was_not_listed_is_not_there(tmp_path: Path) -> None:
+def test_a_subject_in_an_unlisted_repository_does_not_keep_its_referrer(tmp_path: Path) -> None:
     repositories = [repository("a", image(1)), repository("b", signature(1))]
     unreadable = [Unreadable(repository="a", reason="a time-out")]
     for failed, cause in (([], "needed"), (unreadable, "selected")):
         with plan_inventory(saved(tmp_path, lines(repositories), failed), EVERYTHING, NOW) as plan:
-            assert [one.cause for one in plan.decisions.records() if one.repository == "b"] == [cause]
+            assert [decision.cause for decision in plan.decisions.records() if decision.repository == "b"] == [cause]
 
 
 def test_decisions_can_be_read_as_records(large: Path) -> None:
@@ -90,24 +90,24 @@ def test_decisions_can_be_read_as_records(large: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\n\n  \n", '{"registry": "x"}\n', '{"registry": "x"}'])
-def test_an_inventory_of_nothing_is_a_plan_of_nothing(tmp_path: Path, text: str) -> None:
+def test_an_empty_inventory_is_an_empty_plan(tmp_path: Path, text: str) -> None:
     path = tmp_path / "F.ndjson"
     path.write_text(text)
     assert offline(path, EVERYTHING) == ndjson(make_plan([], EVERYTHING, NOW))
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\n\n", b"\n \n"])
-def test_lines_may_end_as_they_like(tmp_path: Path, ending: bytes) -> None:
-    found = [line(image(n, "pr-1"), path) for n, path in enumerate("aabbbc")]
-    mixed = [line(image(n, "pr-1"), path) for n, path in enumerate("aabbbc")][::-1][1:] + found[-1:]
-    expected = offline(saved(tmp_path, found), POLICY)
-    for order in (found, mixed):
+def test_accepts_any_line_endings(tmp_path: Path, ending: bytes) -> None:
+    listed_lines = [line(image(n, "pr-1"), path) for n, path in enumerate("aabbbc")]
+    mixed = [line(image(n, "pr-1"), path) for n, path in enumerate("aabbbc")][::-1][1:] + listed_lines[-1:]
+    expected = offline(saved(tmp_path, listed_lines), POLICY)
+    for order in (listed_lines, mixed):
         path = tmp_path / "G.ndjson"
         path.write_bytes(ending.join(order))
         assert offline(path, POLICY, block=400) == expected
 
 
-def test_a_pipe_is_read_too(large: Path, tmp_path: Path) -> None:
+def test_reads_a_pipe(large: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(large.read_bytes()))
@@ -116,12 +116,12 @@ def test_a_pipe_is_read_too(large: Path, tmp_path: Path) -> None:
     writer.join()
 
 
-def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         offline(tmp_path / "none.ndjson", EVERYTHING)
 
 
-def test_nothing_is_left_behind(large: Path, tmp_path: Path) -> None:
+def test_leaves_no_temporary_files(large: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from tests.planning.test_offline import *;"
         "offline(Path(sys.argv[1]), POLICY)"
@@ -148,12 +148,12 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
 """
 
 
-def test_memory_grows_by_little_for_each_image(tmp_path: Path) -> None:
+def test_memory_grows_little_with_each_image(tmp_path: Path) -> None:
     """Of ten times the images in as many more repositories, each takes at most 600 bytes more."""
     peaks = []  # KiB
     for images in (2_000, 20_000):
-        found = [line(image(n, f"pr-{n}", layers=range(n, n + 9)), f"r{n // 50:05}") for n in range(images)]
-        command = [sys.executable, "-c", MEASURED, str(saved(tmp_path, found))]
+        listed_lines = [line(image(n, f"pr-{n}", layers=range(n, n + 9)), f"r{n // 50:05}") for n in range(images)]
+        command = [sys.executable, "-c", MEASURED, str(saved(tmp_path, listed_lines))]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         ran = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
         peaks.append(int(ran.stdout))

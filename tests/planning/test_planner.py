@@ -42,41 +42,41 @@ def planned(
     return plan(inventory, registry or production(), NOW, before=before)
 
 
-def test_the_decisions_are_those_of_the_policies() -> None:
-    found = planned({"shop/web": IMAGES, "shop/api": [index(3, "pr-2", lists=[1]), *IMAGES]})
+def test_the_decisions_are_the_policies_decisions() -> None:
+    planned_registry = planned({"shop/web": IMAGES, "shop/api": [index(3, "pr-2", lists=[1]), *IMAGES]})
     expected = make_plan(
         [repository("shop/api", index(3, "pr-2", lists=[1]), *IMAGES), repository("shop/web", *IMAGES)], OLD, NOW
     )
-    assert tuple(found.decisions.records()) == expected.decisions
-    assert found.plan.totals == expected.totals
-    assert (found.exceeded, found.suspicion, found.unreadable_images) == ((), "", ())
+    assert tuple(planned_registry.decisions.records()) == expected.decisions
+    assert planned_registry.plan.totals == expected.totals
+    assert (planned_registry.exceeded, planned_registry.suspicion, planned_registry.unreadable_images) == ((), "", ())
 
 
-def test_a_plan_over_the_limits_of_the_file_says_so() -> None:
-    found = planned({"shop/api": IMAGES}, production(limits=Limits(max_images=0)))
-    assert [(one.limit, one.value) for one in found.exceeded] == [("max_images", 1)]
+def test_a_plan_over_a_limit_names_the_limit() -> None:
+    planned_registry = planned({"shop/api": IMAGES}, production(limits=Limits(max_images=0)))
+    assert [(limit.limit, limit.value) for limit in planned_registry.exceeded] == [("max_images", 1)]
 
 
-def test_a_repository_that_cannot_be_listed_is_outside_the_plan() -> None:
-    found = planned({"shop/api": IMAGES, "shop/web": UnavailableError("no answer")})
-    assert (found.plan.complete, found.plan.totals.images) == (False, 2)
-    assert [one.repository for one in found.plan.unreadable] == ["shop/web"]
+def test_an_unlistable_repository_is_not_in_the_plan() -> None:
+    planned_registry = planned({"shop/api": IMAGES, "shop/web": UnavailableError("no answer")})
+    assert (planned_registry.plan.complete, planned_registry.plan.totals.images) == (False, 2)
+    assert [failure.repository for failure in planned_registry.plan.unreadable] == ["shop/web"]
 
 
-def test_an_unreadable_image_is_named_unless_the_file_sets_it_aside() -> None:
+def test_names_an_unreadable_image_unless_the_file_ignores_it() -> None:
     images = [*IMAGES, index(3, lists=None)]
-    found = planned({"shop/api": images})
-    assert [one.digest for one in found.unreadable_images] == [digest(3)]
-    assert "unreadable_images" in [one.code for one in found.warnings]
-    assert {one.verdict for one in found.decisions.records()} == {"keep"}
+    planned_registry = planned({"shop/api": images})
+    assert [unreadable.digest for unreadable in planned_registry.unreadable_images] == [digest(3)]
+    assert "unreadable_images" in [warning.code for warning in planned_registry.warnings]
+    assert {decision.verdict for decision in planned_registry.decisions.records()} == {"keep"}
     ignoring = planned({"shop/api": images}, production(ignore_unreadable=(digest(3),)))
     assert ignoring.unreadable_images == ()
-    assert {one.digest for one in ignoring.decisions.records() if one.verdict == "delete"} == {digest(1)}
+    assert {decision.digest for decision in ignoring.decisions.records() if decision.verdict == "delete"} == {digest(1)}
 
 
-def test_the_newest_of_each_repository_stay_where_the_file_says_so() -> None:
-    found = planned({"shop/api": IMAGES}, production(policy=EVERYTHING, keep_per_repository=1))
-    assert {one.digest: one.cause for one in found.decisions.records()} == {
+def test_keeps_the_newest_images_of_each_repository() -> None:
+    planned_registry = planned({"shop/api": IMAGES}, production(policy=EVERYTHING, keep_per_repository=1))
+    assert {decision.digest: decision.cause for decision in planned_registry.decisions.records()} == {
         digest(1): "selected", digest(2): "keep_per_repository"
     }  # fmt: skip
 
@@ -87,40 +87,43 @@ def seen(*images: Image, days: float = 30) -> RegistryHistory:
     return RegistryHistory(seen=known, last_scan=LastScan(NOW - days * DAY))
 
 
-def test_nothing_goes_that_no_scan_has_seen_for_as_long_as_the_file_asks() -> None:
+def test_keeps_images_that_scans_have_not_seen_for_the_settle_time() -> None:
     settled = production(policy=EVERYTHING, settle=7 * DAY)
     causes = {
-        one.digest: one.cause for one in planned({"shop/api": IMAGES}, settled, seen(IMAGES[0])).decisions.records()
+        decision.digest: decision.cause
+        for decision in planned({"shop/api": IMAGES}, settled, seen(IMAGES[0])).decisions.records()
     }
     assert causes == {digest(1): "selected", digest(2): "unsettled"}
-    assert {one.cause for one in planned({"shop/api": IMAGES}, settled).decisions.records()} == {"unsettled"}
+    assert {decision.cause for decision in planned({"shop/api": IMAGES}, settled).decisions.records()} == {"unsettled"}
 
 
-def test_that_most_of_a_registry_has_vanished_is_over_a_limit() -> None:
+def test_a_mostly_vanished_registry_is_over_a_limit() -> None:
     many = [image(number, f"v{number}", days=1) for number in range(40)]
-    found = planned({"shop/api": many[:10]}, before=seen(*many))
-    assert [one.limit for one in found.exceeded] == ["vanished"]
-    assert found.compared.vanished.share == pytest.approx(0.75)
+    planned_registry = planned({"shop/api": many[:10]}, before=seen(*many))
+    assert [limit.limit for limit in planned_registry.exceeded] == ["vanished"]
+    assert planned_registry.compared.vanished.share == pytest.approx(0.75)
 
 
 class TestPushTimes:
-    def test_a_doubt_stays_until_a_person_answers_it(self) -> None:
+    def test_a_suspicion_stays_until_a_person_answers_it(self) -> None:
         suspicious = planned({"shop/api": IMAGES}, before=RegistryHistory(last_scan=RESTORED))
         assert suspicious.suspicion == RESTORED.suspicion
-        assert {one.verdict for one in suspicious.decisions.records()} == {"keep"}
+        assert {decision.verdict for decision in suspicious.decisions.records()} == {"keep"}
         answered = planned(
             {"shop/api": IMAGES}, production(trust_times_after=NOW - 60 * DAY), RegistryHistory(last_scan=RESTORED)
         )
         assert answered.suspicion == ""
-        assert {one.digest for one in answered.decisions.records() if one.verdict == "delete"} == {digest(1)}
+        assert {decision.digest for decision in answered.decisions.records() if decision.verdict == "delete"} == {
+            digest(1)
+        }
 
-    def test_what_was_pushed_before_the_trusted_instant_has_no_age(self) -> None:
-        found = planned({"shop/api": IMAGES}, production(trust_times_after=NOW - 20 * DAY))
-        assert {one.verdict for one in found.decisions.records()} == {"keep"}
+    def test_an_image_pushed_before_the_trusted_instant_has_no_age(self) -> None:
+        planned_registry = planned({"shop/api": IMAGES}, production(trust_times_after=NOW - 20 * DAY))
+        assert {decision.verdict for decision in planned_registry.decisions.records()} == {"keep"}
 
-    def test_times_of_this_stores_own_are_no_doubt(self) -> None:
+    def test_the_store_s_own_times_are_not_suspicious(self) -> None:
         same = [image(number, days=30) for number in range(9)]
-        found = planned({"shop/api": same}, oci(), RegistryHistory(last_scan=RESTORED))
-        assert found.suspicion == ""
-        assert found.plan.plan_context.push_times.first_seen
-        assert {one.verdict for one in found.decisions.records()} == {"delete"}
+        planned_registry = planned({"shop/api": same}, oci(), RegistryHistory(last_scan=RESTORED))
+        assert planned_registry.suspicion == ""
+        assert planned_registry.plan.plan_context.push_times.first_seen
+        assert {decision.verdict for decision in planned_registry.decisions.records()} == {"delete"}

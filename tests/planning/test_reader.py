@@ -30,56 +30,56 @@ def seen(*images: Image, days: float) -> RepositoryHistory:
 
 
 def times(images: Iterable[Image]) -> dict[str, datetime | None]:
-    return {one.digest: one.created_at for one in images}
+    return {listed_image.digest: listed_image.created_at for listed_image in images}
 
 
 UNTIMED = [image(1, "v1", days=None), image(2, "v2", days=None)]
 TIMED = Rows({"shop/api": [image(1, "v1", days=50)]})
 
 
-def test_a_push_time_that_the_registry_tells_stays() -> None:
+def test_keeps_a_push_time_that_the_registry_reports() -> None:
     before = RegistryHistory(seen={"shop/api": seen(image(1, "v1"), days=9)}, last_scan=HEAD)
     assert times(reader(before, YANDEX).read(TIMED, "shop/api")) == {digest(1): NOW - 50 * DAY}
 
 
-def test_an_image_without_a_push_time_was_pushed_when_it_was_first_seen() -> None:
+def test_uses_the_first_seen_time_as_a_missing_push_time() -> None:
     before = RegistryHistory(seen={"shop/api": seen(UNTIMED[0], days=9)}, last_scan=HEAD)
-    found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
-    assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
+    images_read = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
+    assert times(images_read) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
 
 
-def test_what_another_repository_saw_says_nothing() -> None:
+def test_ignores_the_history_of_other_repositories() -> None:
     before = RegistryHistory(seen={"shop/web": seen(UNTIMED[0], days=9)}, last_scan=HEAD)
-    found = reader(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
-    assert times(found) == {digest(1): NOW}
+    images_read = reader(before).read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
+    assert times(images_read) == {digest(1): NOW}
 
 
-def test_what_went_and_was_pushed_again_is_new() -> None:
+def test_an_image_pushed_again_after_its_deletion_is_new() -> None:
     before = RegistryHistory(
         seen={"shop/api": seen(*UNTIMED, days=9)}, last_scan=HEAD, gone={"shop/api": frozenset([digest(1)])}
     )
-    found = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
-    assert times(found) == {digest(1): NOW, digest(2): NOW - 9 * DAY}
+    images_read = reader(before).read(Rows({"shop/api": UNTIMED}), "shop/api")
+    assert times(images_read) == {digest(1): NOW, digest(2): NOW - 9 * DAY}
 
 
-def test_what_had_been_missing_and_is_there_again_is_noted_as_returned() -> None:
+def test_records_the_return_of_a_missing_image() -> None:
     missing = update_history(seen(*UNTIMED, days=9), UNTIMED[:1], NOW - 5 * DAY, suspicious_absence=True)
     made = reader(RegistryHistory(seen={"shop/api": missing}, last_scan=HEAD))
     made.read(Rows({"shop/api": UNTIMED[:1]}), "shop/api")
     assert made.history.last_scan == HEAD
-    found = made.read(Rows({"shop/api": UNTIMED}), "shop/api")
-    assert times(found) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
+    images_read = made.read(Rows({"shop/api": UNTIMED}), "shop/api")
+    assert times(images_read) == {digest(1): NOW - 9 * DAY, digest(2): NOW}
     assert made.history.last_scan is not None
     assert made.history.last_scan.returned == (NOW,)
 
 
-def test_what_cannot_be_read_is_the_callers_to_handle() -> None:
+def test_raises_the_error_of_an_unreadable_repository() -> None:
     with pytest.raises(UnavailableError):
         reader().read(Rows({"shop/api": UnavailableError("no answer")}), "shop/api")
 
 
-def test_of_what_was_never_scanned_nothing_is_recalled() -> None:
+def test_a_registry_that_was_never_scanned_has_no_history() -> None:
     made = reader()
-    found: Any = times(made.read(Rows({"shop/api": UNTIMED}), "shop/api"))
-    assert set(found.values()) == {NOW}
+    images_read: Any = times(made.read(Rows({"shop/api": UNTIMED}), "shop/api"))
+    assert set(images_read.values()) == {NOW}
     assert made.history == RegistryHistory()

@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 
 
 class TestSettle:
-    def test_nothing_goes_that_no_scan_so_long_ago_saw_as_it_is(
+    def test_deletes_only_images_that_scans_have_seen_for_the_settle_time(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -58,7 +58,9 @@ class TestSettle:
         assert harness.outcomes(third.id) == {old["digest"]: ("deleted", None)}
         assert reasons(harness, third)[new["digest"]][0] == "unsettled"
 
-    def test_a_live_plan_asks_it_too_and_changes_nothing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_live_plan_reads_the_history_and_does_not_change_it(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         harness = make_harness(settle="24h")
         harness.plan()
@@ -71,7 +73,7 @@ class TestSettle:
         assert (seen.plan.totals.delete, unseen.plan.totals.delete) == (1, 0)
         assert rows(harness) == before
 
-    def test_a_tag_that_moved_begins_anew(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_moved_tag_starts_the_settle_time_again(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         old = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         harness = make_harness(settle="24h")
         harness.sweep()
@@ -85,9 +87,7 @@ class TestSettle:
         assert "since 20" in reasons(harness, harness.sweep())[old["digest"]][1]
 
 
-def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(
-    simulator: Simulator, make_harness: MakeHarness
-) -> None:
+def test_untagged_for_counts_from_the_first_scan_without_a_tag(simulator: Simulator, make_harness: MakeHarness) -> None:
     rules = [{"name": "leftovers", "delete": {"untagged_for": "7d"}}]
     old = simulator.push("shop/api", tags=["latest"], age=300 * DAY)
     harness = make_harness(rules=rules)
@@ -105,14 +105,14 @@ def test_untagged_for_counts_from_the_first_scan_that_saw_it_untagged(
 
 
 class TestWhatIsRemembered:
-    def test_a_repository_that_did_not_change_has_no_row(self) -> None:
+    def test_an_unchanged_repository_has_no_new_row(self) -> None:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
         before = RegistryHistory(
             seen={"shop/api": update_history(NO_HISTORY, images, now - DAY)}, last_scan=LastScan(now - DAY)
         )
         history_rows = ScanHistoryRows(
-            compare(before, [Survey("shop/api", digest_rows([one.digest for one in images]))], ()), now
+            compare(before, [Survey("shop/api", digest_rows([image.digest for image in images]))], ()), now
         )
 
         assert history_rows.repository_rows("shop/api", reversed(images)) == ()
@@ -120,7 +120,7 @@ class TestWhatIsRemembered:
         assert len(history_rows.repository_rows("shop/web", images)) == 1
         assert [path for path, _ in history_rows.remaining_rows("")] == [LAST_SCAN_PATH]
 
-    def test_a_night_that_changes_nothing_writes_one_row(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_scan_without_changes_writes_one_row(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for path in ("shop/api", "shop/web", "base"):
             simulator.push(path, tags=["v1"])
         harness = make_harness()
@@ -137,7 +137,9 @@ class TestWhatIsRemembered:
         assert remembered(harness) == {"shop/api": 1, "shop/web": 1, "base": 2}
         assert staged(harness) == 0
 
-    def test_a_plan_that_is_not_stored_is_not_remembered(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_plan_that_is_not_stored_does_not_change_the_history(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         simulator.push("shop/api", tags=["v1"])
         harness = make_harness()
         harness.sweep()
@@ -150,7 +152,7 @@ class TestWhatIsRemembered:
 
         assert rows(harness) == before
 
-    def test_a_scan_begun_again_clears_what_the_first_had_staged(
+    def test_a_repeated_scan_deletes_what_the_first_had_staged(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.push("shop/api", tags=["v1"])
@@ -164,7 +166,7 @@ class TestWhatIsRemembered:
         assert remembered(harness) == {"shop/api": 1}
         assert staged(harness) == 0
 
-    def test_a_repository_that_cannot_be_listed_stays_as_it_was(
+    def test_keeps_the_history_of_an_unlistable_repository(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(10):
@@ -201,15 +203,15 @@ class TestWhatVanished:
     def filled(self, simulator: Simulator, count: int = 10) -> list[dict[str, Any]]:
         return [simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY) for number in range(count)]
 
-    def test_more_than_a_fifth_blocks_until_a_person_accepts_it(
+    def test_blocks_if_more_than_a_fifth_vanished_until_a_person_accepts_it(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         images = self.filled(simulator)
         harness = make_harness()
         harness.sweep()
         pass_time(harness, DAY)
-        for one in images[:3]:
-            simulator.remove(one["id"])
+        for image in images[:3]:
+            simulator.remove(image["id"])
 
         first = harness.sweep()
         assert (first.state, exceeded(first), first.foreign_deletions) == ("blocked", ["vanished"], 3)
@@ -232,13 +234,13 @@ class TestWhatVanished:
         assert (fourth.outcome, fourth.exceeded, fourth.foreign_deletions) == ("succeeded", (), 0)
         assert remembered(harness) == {"shop/api": 7, "shop/web": 100}
 
-    def test_what_comes_back_is_no_longer_missed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_an_image_that_returns_is_no_longer_missing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         simulator.push("shop/api", tags=["v0"], content="0", age=30 * DAY)
         simulator.push("shop/api", tags=["v1"], content="1", age=30 * DAY)
         harness = make_harness()
         harness.sweep()
         pass_time(harness, DAY)
-        gone = next(one for one in simulator.images() if one["tags"] == ["v1"])
+        gone = next(image for image in simulator.images() if image["tags"] == ["v1"])
         simulator.remove(gone["id"])
         assert harness.sweep().state == "blocked"
 
@@ -251,12 +253,12 @@ class TestWhatVanished:
         known = seen.lookup([back["digest"]])[back["digest"]]
         assert known.first_seen == known.since == run.started_at  # it was away: it begins anew
 
-    def test_a_fifth_is_not_more_than_a_fifth(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_does_not_block_if_exactly_a_fifth_vanished(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         images = self.filled(simulator)
         harness = make_harness()
         harness.sweep()
-        for one in images[:2]:
-            simulator.remove(one["id"])
+        for image in images[:2]:
+            simulator.remove(image["id"])
 
         run = harness.sweep()
 
@@ -264,7 +266,7 @@ class TestWhatVanished:
         assert remembered(harness) == {"shop/api": 8}
         assert harness.sweep().foreign_deletions == 0
 
-    def test_what_we_deleted_is_not_missed(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_our_own_deletions_are_not_missing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         for number in range(5):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
@@ -276,7 +278,7 @@ class TestWhatVanished:
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
         assert remembered(harness) == {"shop/api": 1}
 
-    def test_what_a_registry_deletes_along_with_an_index_counts_as_ours(
+    def test_children_deleted_with_our_index_are_not_missing(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.switch(deleted_index="cascade")
@@ -291,7 +293,7 @@ class TestWhatVanished:
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_deletion_in_doubt_counts_as_ours(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_an_unconfirmed_deletion_counts_as_ours(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         simulator.push("shop/api", tags=["v1"])
         harness = make_harness()
@@ -309,14 +311,14 @@ class TestWhatVanished:
 
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_repository_that_is_gone_counts(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_counts_the_images_of_a_vanished_repository(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         images = self.filled(simulator, 4)
         for number in range(12):
             simulator.push("shop/web", tags=[f"v{number}"])
         harness = make_harness()
         harness.sweep()
-        for one in images:
-            simulator.remove(one["id"])
+        for image in images:
+            simulator.remove(image["id"])
 
         run = harness.sweep()
 
@@ -324,7 +326,7 @@ class TestWhatVanished:
         assert remembered(harness) == {"shop/api": 4, "shop/web": 12}
 
     @pytest.mark.parametrize("own", ["delete", "dry-run"])
-    def test_an_empty_listing_throws_nothing_away(
+    def test_an_empty_listing_does_not_delete_the_history(
         self, simulator: Simulator, make_harness: MakeHarness, own: str
     ) -> None:
         self.filled(simulator, 4)
@@ -341,14 +343,14 @@ class TestWhatVanished:
         later = harness.sweep()
         assert (later.outcome, later.exceeded, later.foreign_deletions) == ("succeeded", (), 0)
 
-    def test_a_registry_in_dry_run_keeps_the_doubt_until_it_deletes(
+    def test_a_registry_in_dry_run_keeps_the_suspicion_until_it_deletes(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         images = self.filled(simulator)
         harness = make_harness(mode="dry-run")
         harness.sweep()
-        for one in images[:5]:
-            simulator.remove(one["id"])
+        for image in images[:5]:
+            simulator.remove(image["id"])
 
         first = harness.sweep()
         assert (first.outcome, exceeded(first), first.foreign_deletions) == ("succeeded", ["vanished"], 5)
@@ -360,28 +362,30 @@ class TestWhatVanished:
         harness.carry_out(lifecycle.approve(harness.store, harness.settings, third.id, datetime.now(UTC)))
         assert harness.sweep().exceeded == ()
 
-    def test_an_approval_is_of_what_that_plan_missed_and_of_nothing_later(
+    def test_an_approval_accepts_the_absences_of_its_plan_only(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         images = self.filled(simulator)
         harness = make_harness()
         harness.sweep()
-        for one in images[:5]:
-            simulator.remove(one["id"])
+        for image in images[:5]:
+            simulator.remove(image["id"])
         blocked = harness.sweep()
         late = datetime.now(UTC) + timedelta(hours=20)  # by a clock far ahead
         harness.carry_out(lifecycle.approve(harness.store, harness.settings, blocked.id, late))
-        for one in images[5:10]:
-            simulator.remove(one["id"])
+        for image in images[5:10]:
+            simulator.remove(image["id"])
         for _ in range(2):
             assert exceeded(harness.sweep()) == ["vanished"]
 
-    def test_a_dry_run_by_hand_does_not_move_it(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_manual_dry_run_does_not_change_the_history(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         images = self.filled(simulator)
         harness = make_harness()
         harness.sweep()
-        for one in images[:5]:
-            simulator.remove(one["id"])
+        for image in images[:5]:
+            simulator.remove(image["id"])
 
         by_hand = harness.sweep(dry_run=True)
         assert (by_hand.outcome, exceeded(by_hand), by_hand.foreign_deletions) == ("succeeded", ["vanished"], 5)
@@ -395,7 +399,7 @@ class TestRepositoriesOfTheFile:
     RULES = ({"name": "pull requests", "delete": {"tags": ["pr-*"]}},)
 
     @pytest.mark.parametrize("left", [["shop/api"], ["shop/*"]])
-    def test_what_the_file_no_longer_asks_for_is_forgotten(self, tmp_path: Path, left: list[str]) -> None:
+    def test_forgets_repositories_that_the_file_excludes(self, tmp_path: Path, left: list[str]) -> None:
         with FakeRegistry() as registry:
             for path in ("shop/api", "ml/train", "ml/serve"):
                 registry.push(path, "v1", layers=[path.encode()])
@@ -409,7 +413,7 @@ class TestRepositoriesOfTheFile:
             assert set(remembered(harness)) == {"shop/api"}
             harness.store.dispose()
 
-    def test_what_vanishes_of_those_that_are_named_is_still_seen(self, tmp_path: Path) -> None:
+    def test_detects_vanished_images_of_included_repositories(self, tmp_path: Path) -> None:
         with FakeRegistry() as registry:
             pushed = [registry.push("shop/api", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
             registry.push("ml/train", "v1", layers=[b"train"])

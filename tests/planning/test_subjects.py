@@ -33,8 +33,8 @@ def sweep(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) 
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for run_id in made:
+        run_id.store.dispose()
 
 
 def pushed(simulator: Simulator, *tags: str, subject: str | None = None, repository: str = "shop/api") -> str:
@@ -48,8 +48,8 @@ def there(simulator: Simulator) -> set[str]:
 
 def read(simulator: Simulator, digest: str) -> int:
     """How often its manifest was read."""
-    asked = [one for one in simulator.requests("GET") if one["path"].endswith(f"/manifests/{digest}")]
-    return sum(one["status"] == 200 for one in asked)
+    reads = [request for request in simulator.requests("GET") if request["path"].endswith(f"/manifests/{digest}")]
+    return sum(request["status"] == 200 for request in reads)
 
 
 def planned(harness: Harness) -> Planned:
@@ -59,15 +59,15 @@ def planned(harness: Harness) -> Planned:
 def kept(plan: Planned) -> dict[str, tuple[str, str]]:
     """By digest: cause and reason of what stays."""
     decisions = list(plan.decisions.records())
-    return {one.digest: (one.cause, one.reason) for one in decisions if one.verdict == "keep"}
+    return {decision.digest: (decision.cause, decision.reason) for decision in decisions if decision.verdict == "keep"}
 
 
 def message(run: Run) -> str:
-    (warning,) = [one for one in run.warnings if one["code"] == "subjects_unknown"]
+    (warning,) = [listed_warning for listed_warning in run.warnings if listed_warning["code"] == "subjects_unknown"]
     return f"{warning['code']}: {warning['message']}"
 
 
-def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeHarness) -> None:
+def test_keeps_a_referrer_of_a_kept_image(simulator: Simulator, sweep: MakeHarness) -> None:
     release, build = pushed(simulator, "v1"), pushed(simulator, "pr-1")
     attestation = pushed(simulator, subject=release)
     its_signature = pushed(simulator, subject=attestation)
@@ -80,13 +80,13 @@ def test_what_refers_to_a_kept_image_stays(simulator: Simulator, sweep: MakeHarn
 
     assert there(simulator) == {release, attestation, its_signature}
     assert (run.outcome, run.warnings) == ("succeeded", ())
-    assert {one.decision.digest for one in harness.items(run.id)} == {build, of_build, leftover}
+    assert {planned_item.decision.digest for planned_item in harness.items(run.id)} == {build, of_build, leftover}
     assert kept(before).keys() == {release, attestation, its_signature}
     assert kept(before)[attestation] == ("needed", f"subject {release[:19]}… is kept")
 
 
 @pytest.mark.parametrize("may_pull", [True, False])
-def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep: MakeHarness, may_pull: bool) -> None:
+def test_a_referrer_does_not_count_among_the_newest(simulator: Simulator, sweep: MakeHarness, may_pull: bool) -> None:
     rules = [{"name": "newest", "keep": {"newest": 2}}, {"name": "old", "delete": {"older_than": "7d"}}]
     _old, first, second = (pushed(simulator, tag) for tag in ("v1", "v2", "v3"))
     referrers = {pushed(simulator, subject=second) for _ in range(3)}
@@ -95,7 +95,7 @@ def test_a_referrer_takes_no_place_among_the_newest(simulator: Simulator, sweep:
     assert there(simulator) == {first, second, *referrers}
 
 
-def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator, sweep: MakeHarness) -> None:
+def test_reads_a_manifest_once_and_only_if_it_matters(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     attestation = pushed(simulator, subject=release)
     young = str(simulator.push("shop/api")["digest"])
@@ -107,7 +107,7 @@ def test_a_manifest_is_read_once_and_only_where_it_decides(simulator: Simulator,
 
 
 @pytest.mark.parametrize("fault", [{"may_pull": False}, {"ip_rules": "refuse"}])
-def test_where_no_manifest_may_be_read_the_unknown_stays(
+def test_keeps_images_whose_manifests_may_not_be_read(
     simulator: Simulator, sweep: MakeHarness, fault: dict[str, Any]
 ) -> None:
     release = pushed(simulator, "v1")
@@ -134,7 +134,7 @@ def test_where_no_manifest_may_be_read_the_unknown_stays(
     assert len(there(simulator)) == 2
 
 
-def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator, sweep: MakeHarness) -> None:
+def test_an_unreadable_manifest_does_not_delay_others(simulator: Simulator, sweep: MakeHarness) -> None:
     odd, leftovers = pushed(simulator), [pushed(simulator) for _ in range(4)]
     simulator.fault("status", method="GET", path=f"/manifests/{odd}", status=404, body="{}")
     run = sweep().sweep()
@@ -143,7 +143,7 @@ def test_one_manifest_that_cannot_be_read_holds_up_no_other(simulator: Simulator
     assert run.deleted == len(leftovers)
 
 
-def test_what_is_not_read_in_time_is_left_to_a_later_scan(simulator: Simulator, sweep: MakeHarness) -> None:
+def test_a_later_scan_reads_manifests_that_one_scan_did_not_reach(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     attestation, leftover = pushed(simulator, subject=release), pushed(simulator)
     harness = sweep()
@@ -175,7 +175,7 @@ def test_a_new_signature_of_a_planned_image_keeps_it(simulator: Simulator, sweep
     assert there(simulator) == {first, signature}
 
 
-def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulator, sweep: MakeHarness) -> None:
+def test_an_unreadable_new_image_stops_deletions_in_its_repository(simulator: Simulator, sweep: MakeHarness) -> None:
     build = pushed(simulator, "pr-1")
     harness = sweep()
     run_id, task_calls = harness.plan()
@@ -188,12 +188,12 @@ def test_a_new_image_that_cannot_be_read_stops_its_repository(simulator: Simulat
     assert there(simulator) == {build, new}
 
 
-def test_what_a_fallback_list_of_referrers_names_is_read_when_it_is_listed(
-    simulator: Simulator, sweep: MakeHarness
-) -> None:
+def test_reads_the_images_of_a_fallback_list_of_referrers(simulator: Simulator, sweep: MakeHarness) -> None:
     release = pushed(simulator, "v1")
     referrer = str(simulator.push("shop/api", subject=release)["digest"])
     simulator.push_index("shop/api", [referrer], tags=[release.replace(":", "-")])
     harness = sweep(mode="dry-run")
-    images = {one.digest: one for repository in planned(harness).inventory.repositories() for one in repository.images}
+    images = {
+        image.digest: image for repository in planned(harness).inventory.repositories() for image in repository.images
+    }
     assert images[referrer].subject == release

@@ -19,7 +19,9 @@ from worker.store.tables import undo
 
 
 class TestWhatIsAsked:
-    def test_a_run_that_may_be_deleting_is_waited_for(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_refuses_to_restore_while_a_run_may_be_deleting(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         run = harness.sweep()
         second = harness.open(dry_run=True)
@@ -30,13 +32,13 @@ class TestWhatIsAsked:
             with pytest.raises(AlreadyRunningError, match=third):
                 find(harness, words)
 
-    def test_dry_run_in_the_file_forbids_no_restoring(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_restores_despite_dry_run_in_the_file(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         harness.sweep()
         harness.change(mode="dry-run")
         assert answers(restore(harness, "shop/api:old")) == {"whole"}
 
-    def test_a_renamed_registry_is_the_same(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+    def test_finds_deletions_of_a_renamed_registry(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
         gone = registry.push_image("shop/api", "old", layers=["a"])
         image_id = registry.repositories["shop/api"][gone.digest].id
         run = either.sweep()
@@ -49,7 +51,7 @@ class TestWhatIsAsked:
     @pytest.mark.parametrize(
         "words", ["shop/api:nosuch", "shop/api:OLD", "shop/api:ol_", "shop/web:old", "20260101T000000Z-aaaaaaaa", "o"]
     )
-    def test_nothing_of_that_name(self, registry: MemoryRegistry, harness: MemoryHarness, words: str) -> None:
+    def test_refuses_an_unknown_reference(self, registry: MemoryRegistry, harness: MemoryHarness, words: str) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         harness.sweep()
         with pytest.raises(
@@ -57,12 +59,12 @@ class TestWhatIsAsked:
         ):
             find(harness, words)
 
-    def test_a_run_that_deleted_nothing(self, harness: MemoryHarness) -> None:
+    def test_refuses_a_run_that_deleted_nothing(self, harness: MemoryHarness) -> None:
         run = harness.sweep()
         with pytest.raises(NothingToRestoreError, match=f"run {run.id} deleted nothing"):
             find(harness, run.id)
 
-    def test_a_digest_of_two_repositories(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_refuses_a_digest_of_two_repositories(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         for path in ("shop/api", "shop/web"):
             gone = registry.push_image(path, "old", layers=["a"])
         harness.sweep()
@@ -70,7 +72,9 @@ class TestWhatIsAsked:
             find(harness, gone.digest)
         assert find(harness, f"shop/web@{gone.digest}").repositories == {"shop/web": 1}
 
-    def test_an_image_of_two_registries(self, registry: MemoryRegistry, make_memory_harness: MakeMemoryHarness) -> None:
+    def test_refuses_an_image_of_two_registries(
+        self, registry: MemoryRegistry, make_memory_harness: MakeMemoryHarness
+    ) -> None:
         harness = make_memory_harness(
             registries={name: MemoryHarness.entry() | {"id": name} for name in ("production", "second")}
         )
@@ -91,7 +95,9 @@ class TestWhatIsAsked:
         with pytest.raises(UnknownRegistryError, match=r"no registry 'third' in .*; known: production, second"):
             find(harness, "shop/api:old", "third")
 
-    def test_a_registry_that_left_the_file(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_refuses_a_registry_that_the_file_does_not_have(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         run = harness.sweep()
         harness.change(id="another")
@@ -100,7 +106,7 @@ class TestWhatIsAsked:
         ):
             find(harness, run.id)
 
-    def test_a_kind_that_takes_nothing_back(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_refuses_a_kind_that_cannot_restore(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         run = harness.sweep()
         asked = find(harness, run.id)
@@ -115,27 +121,29 @@ class TestWhatIsAsked:
         with pytest.raises(RestoreUnsupportedError, match="production is a memory"):
             restoring.restore(harness.store, asked, MemoryDriver(registry))
 
-    def test_what_was_not_kept_is_counted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
-        one, other = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
+    def test_counts_deleted_images_without_a_saved_manifest(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
+        image, other = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))
         run = harness.sweep()
         with harness.store.write() as connection:
-            connection.execute(delete(undo).where(undo.c.digest == one.digest))
+            connection.execute(delete(undo).where(undo.c.digest == image.digest))
         assert find(harness, run.id).unsaved == 1
         assert restore(harness, run.id).keys() == {other.digest}
 
 
 class TestWhatComesBack:
-    def test_an_index_brings_what_it_needs_and_what_belongs_to_it(
+    def test_restores_an_index_with_its_children_and_referrers(
         self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
         family = Family(registry)
         other = registry.push_image("shop/api", "old-other", layers=["other"])
         harness.sweep()
-        assert restore(harness, "shop/api:old-latest").keys() == {one.digest for one in family.all}
+        assert restore(harness, "shop/api:old-latest").keys() == {image.digest for image in family.all}
         assert registry.whole("shop/api", "old-1")
         assert not registry.whole("shop/api", other.digest)
 
-    def test_a_child_that_another_run_deleted_comes_without_its_tags(
+    def test_restores_a_child_that_another_run_deleted_without_its_tags(
         self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
         child = registry.push_image("shop/api", "old-child", layers=["a"])
@@ -149,46 +157,48 @@ class TestWhatComesBack:
         second = harness.sweep()
         assert second.deleted == 1
 
-        found = restore(harness, f"shop/api@{index.digest}")
-        assert answers(found) == {"whole"}
-        assert found[child.digest].run == second.id
+        results = restore(harness, f"shop/api@{index.digest}")
+        assert answers(results) == {"whole"}
+        assert results[child.digest].run == second.id
         assert registry.asked_about("put", "shop/api") == [child.digest, index.digest, "old-index"]
 
-    def test_the_newest_deletion_that_had_the_tag(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_restores_the_newest_deletion_with_the_tag(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         for layer in ("first", "second"):
             newest = registry.push_image("shop/api", "old", layers=[layer])
             harness.sweep()
         assert restore(harness, "shop/api:old").keys() == {newest.digest}
 
-    def test_blobs_are_taken_over_from_another_repository(
-        self, registry: MemoryRegistry, harness: MemoryHarness
-    ) -> None:
+    def test_mounts_blobs_from_another_repository(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         gone = registry.push_image("shop/api", "old", layers=["base", "own"])
         registry.push_image("shop/web", "v1", layers=["base"])
         registry.push_image("tools/ci", "v1", layers=["own", "other"])
         run = harness.sweep()
-        layers = [one.digest for one in gone.layers]
+        layers = [layer.digest for layer in gone.layers]
         registry.blobs.linked["shop/api"] -= set(layers)
         assert answers(restore(harness, run.id)) == {"whole"}
         mounts = registry.asked_about("mount", "shop/api")
         assert mounts == [f"{layers[0]} from shop/web", f"{layers[1]} from tools/ci"]
 
-    def test_no_right_to_push_into_one_repository(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_a_forbidden_repository_does_not_stop_others(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         closed = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2)]
         open_ = registry.push_image("shop/web", "old", layers=["b"])
         run = harness.sweep()
         registry.fail("put", "shop/api", PermissionDeniedError("insufficient_scope"))
-        found = restore(harness, run.id)
-        assert found[open_.digest].answer == "whole"
-        assert {found[one.digest].answer for one in closed} == {"unfinished"}
-        assert all("the right to pull and push in shop/api" in found[one.digest].message for one in closed)
+        results = restore(harness, run.id)
+        assert results[open_.digest].answer == "whole"
+        assert {results[image.digest].answer for image in closed} == {"unfinished"}
+        assert all("the right to pull and push in shop/api" in results[image.digest].message for image in closed)
         assert len(registry.asked_about("put", "shop/api")) == 1
 
-    def test_a_registry_that_goes_away(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_stops_when_the_registry_becomes_unavailable(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         images = [registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(3)]
         run = harness.sweep()
         registry.fail("put", "shop/api", UnavailableError("no answer"))
-        found = restore(harness, run.id)
-        assert {found[one.digest].answer for one in images} == {"unfinished"}
-        assert sorted(one.message for one in found.values()) == ["no answer"] + ["not tried: no answer"] * 2
+        results = restore(harness, run.id)
+        assert {results[image.digest].answer for image in images} == {"unfinished"}
+        assert sorted(result.message for result in results.values()) == ["no answer"] + ["not tried: no answer"] * 2
         assert len(registry.asked_about("put", "shop/api")) == 1

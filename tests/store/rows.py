@@ -59,8 +59,8 @@ def add_item(
 
 
 def get_item(connection: Connection, number: int, *, run_id: str = "run-1") -> Item:
-    found = select(*ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.number == number)
-    return item_of(connection.execute(found).one())
+    query = select(*ITEM_COLUMNS).where(item.c.run_id == run_id, item.c.number == number)
+    return item_of(connection.execute(query).one())
 
 
 def add_blob(connection: Connection, number: int, size: int, remaining: int, **facts: Any) -> None:
@@ -70,8 +70,8 @@ def add_blob(connection: Connection, number: int, size: int, remaining: int, **f
 
 def column(connection: Connection, table: Table, name: str, **where: Any) -> list[Any]:
     """A column of those rows that have these values, by the rows' keys."""
-    found = select(table.c[name]).where(*(table.c[key] == value for key, value in where.items()))
-    return list(connection.execute(found.order_by(*table.primary_key.columns)).scalars())
+    query = select(table.c[name]).where(*(table.c[key] == value for key, value in where.items()))
+    return list(connection.execute(query.order_by(*table.primary_key.columns)).scalars())
 
 
 def only(connection: Connection, table: Table) -> Mapping[str, Any]:

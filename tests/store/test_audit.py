@@ -85,8 +85,9 @@ def planned_run(store: Store, name: str, count: int) -> list[Item]:
     items = [Item(number=number, image=image, **planned, **intended) for number in range(count)]
     decision = msgspec.json.encode(DECISION).decode()
     rows = [
-        planned | {"batch": 0, "decision": decision, "image": "{}", "owners": "[]", "blobs": b"", "number": one.number}
-        for one in items
+        planned
+        | {"batch": 0, "decision": decision, "image": "{}", "owners": "[]", "blobs": b"", "number": planned_item.number}
+        for planned_item in items
     ]
     with store.write() as connection:
         connection.execute(insert(run).values(head | more))
@@ -99,8 +100,8 @@ def fill(store: Store, count: int, first: int = 1) -> None:
     """A row after the other, of both runs by turns."""
     for number in range(first, first + count):
         with store.write() as connection:
-            one = row(number)
-            chained.append(connection, one["run_id"], [one], one["at"])
+            audit_row = row(number)
+            chained.append(connection, audit_row["run_id"], [audit_row], audit_row["at"])
 
 
 def finish(store: Store, *names: str, at: datetime = START) -> None:
@@ -112,9 +113,9 @@ def finish(store: Store, *names: str, at: datetime = START) -> None:
 def last_of(store: Store, name: str) -> str:
     """As the log and the notification have it."""
     with store.read() as connection:
-        found = run_rows.get(connection, name)
-    assert found is not None
-    return found.audit_sha256
+        stored = run_rows.get(connection, name)
+    assert stored is not None
+    return stored.audit_sha256
 
 
 def verified(store: Store, noted: str | None = None) -> AuditCheck:
@@ -124,20 +125,22 @@ def verified(store: Store, noted: str | None = None) -> AuditCheck:
 
 def named(number: int) -> str:
     """How verifying names a row."""
-    one = row(number)
-    return f"seq {number}, {one['at']:%Y-%m-%dT%H:%M:%SZ}, {one['registry']}, shop/api@{one['digest']}"
+    audit_row = row(number)
+    return (
+        f"seq {number}, {audit_row['at']:%Y-%m-%dT%H:%M:%SZ}, {audit_row['registry']}, shop/api@{audit_row['digest']}"
+    )
 
 
 def broken_row(number: int) -> str:
     return f"{named(number)} does not follow the row before it: {chained.DAMAGED}"
 
 
-def test_chains_that_nobody_touched_hold(store: Store) -> None:
+def test_untouched_chains_verify(store: Store) -> None:
     assert verified(store) == AuditCheck(0, None, None, "", "", None)
     fill(store, 5)
-    found = verified(store)
-    assert (found.rows, found.first_at, found.last_at, found.broken) == (5, START + DAY, START + 5 * DAY, None)
-    assert found.head == ""  # no run has finished
+    check = verified(store)
+    assert (check.rows, check.first_at, check.last_at, check.broken) == (5, START + DAY, START + 5 * DAY, None)
+    assert check.head == ""  # no run has finished
     finish(store, "staging")
     first = verified(store)
     assert (first.rows, first.broken, first.head) == (5, None, verified(store, noted=first.head).head)
@@ -151,23 +154,23 @@ def test_chains_that_nobody_touched_hold(store: Store) -> None:
     assert "the noted head is not in the chain" in str(verified(store, "0" * 64).broken)
 
 
-def test_many_rows_of_a_run_are_added_at_once(store: Store) -> None:
+def test_appends_many_rows_of_a_run_at_once(store: Store) -> None:
     rows = [row(number) for number in (2, 4, 6)]
     with store.write() as connection:
         chained.append(connection, "production", rows, START)
     fill(store, 2, first=7)
     with store.read() as connection:
-        assert [(one.seq, one.id) for one in deletions(connection)] == [
+        assert [(record.seq, record.id) for record in deletions(connection)] == [
             (seq, f"crp{number}") for seq, number in zip((5, 4, 3, 2, 1), (8, 7, 6, 4, 2), strict=True)
         ]
     assert (verified(store).rows, verified(store).broken) == (5, None)
 
 
-def test_a_run_that_deletes_nothing_is_in_the_chain_of_runs(store: Store) -> None:
+def test_adds_a_run_without_deletions_to_the_chain_of_runs(store: Store) -> None:
     fill(store, 1)
     finish(store)
-    found = verified(store)
-    assert (found.rows, found.broken, last_of(store, "production")) == (1, None, "")
+    check = verified(store)
+    assert (check.rows, check.broken, last_of(store, "production")) == (1, None, "")
     do(store, "delete from swept_run where run_id = 'production'")
     assert "does not follow" in str(verified(store).broken) or "cut off" in str(verified(store).broken)
 
@@ -194,15 +197,15 @@ def test_a_run_that_deletes_nothing_is_in_the_chain_of_runs(store: Store) -> Non
     ],
 )
 @pytest.mark.parametrize("finished", [False, True], ids=["in mid-run", "finished"])
-def test_a_changed_column_is_found(store: Store, change: str, finished: bool) -> None:
+def test_detects_a_changed_column(store: Store, change: str, finished: bool) -> None:
     fill(store, 5)
     if finished:
         finish(store)
     do(store, f"update audit set {change} where seq = 3")  # noqa: S608 -- of the table above
-    found = verified(store)
-    assert str(found.broken).startswith("seq 3, ")
-    assert str(found.broken).endswith(chained.DAMAGED)
-    assert found.rows == 2
+    check = verified(store)
+    assert str(check.broken).startswith("seq 3, ")
+    assert str(check.broken).endswith(chained.DAMAGED)
+    assert check.rows == 2
 
 
 CUT = "was cut off, or the run's own hash was changed"
@@ -234,7 +237,7 @@ CUT = "was cut off, or the run's own hash was changed"
     ],
 )
 @pytest.mark.parametrize("finished", [False, True], ids=["in mid-run", "finished"])
-def test_other_damage_is_found(store: Store, damage: list[str], broken: str, finished: bool) -> None:
+def test_detects_other_damage(store: Store, damage: list[str], broken: str, finished: bool) -> None:
     fill(store, 5)
     if finished:
         finish(store)
@@ -279,14 +282,14 @@ NOT_AFTER = f"does not follow the run that swept before it: {chained.DAMAGED}"
         ),
     ],
 )
-def test_damage_to_the_chain_of_runs_is_found(store: Store, damage: list[str], broken: str) -> None:
+def test_detects_damage_to_the_chain_of_runs(store: Store, damage: list[str], broken: str) -> None:
     fill(store, 5)
     finish(store, "production", "staging")
     do(store, *damage)
     assert verified(store).broken == broken
 
 
-def test_swapped_rows_are_found(store: Store) -> None:
+def test_detects_swapped_rows(store: Store) -> None:
     """Everything but their numbers, hashes included."""
     fill(store, 5)
     do(
@@ -298,14 +301,14 @@ def test_swapped_rows_are_found(store: Store) -> None:
     assert str(verified(store).broken).startswith("seq 3, 2026-01-06T03:00:00Z, staging, ")
 
 
-def test_a_row_slipped_in_is_found(store: Store) -> None:
+def test_detects_an_inserted_row(store: Store) -> None:
     fill(store, 5)
     with store.write() as connection:
         connection.execute(insert(audit).values(row(6) | {"seq": 6, "sha256": last_of(store, "production")}))
     assert verified(store).broken == broken_row(6)
 
 
-def test_a_row_slipped_in_keeps_nobody_from_recording(store: Store) -> None:
+def test_records_outcomes_despite_an_inserted_row(store: Store) -> None:
     """Though it has the number that comes next."""
     fill(store, 5)
     with store.write() as connection:
@@ -315,14 +318,14 @@ def test_a_row_slipped_in_keeps_nobody_from_recording(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["anchor", "former", "runs", "forgotten"])
-def test_without_its_ends_nothing_is_verified(store: Store, name: str) -> None:
+def test_verifies_nothing_without_the_ends_of_the_chains(store: Store, name: str) -> None:
     fill(store, 2)
     do(store, f"delete from chain where name = '{name}'")  # noqa: S608 -- of the table above
     with pytest.raises(StoreError, match=f"the audit's chain has lost its {name}"):
         verified(store)
 
 
-def test_chains_written_anew_lack_the_noted_hashes(store: Store) -> None:
+def test_rewritten_chains_lack_the_noted_hashes(store: Store) -> None:
     fill(store, 5)
     finish(store)
     noted, of_run = verified(store).head, last_of(store, "production")
@@ -337,21 +340,21 @@ def test_chains_written_anew_lack_the_noted_hashes(store: Store) -> None:
         assert "the noted head is not in the chain" in str(verified(store, hash_).broken)
 
 
-def test_an_outcome_that_comes_after_the_end_of_its_run_is_chained(store: Store) -> None:
+def test_chains_an_outcome_recorded_after_the_end_of_its_run(store: Store) -> None:
     """By a worker that was out of touch: what it deleted is true all the same."""
     fill(store, 5)
     finish(store)
     before, noted = verified(store).head, last_of(store, "staging")
     fill(store, 1, first=7)
-    found = verified(store)
-    assert (found.rows, found.broken) == (6, None)
-    assert found.head != before
+    check = verified(store)
+    assert (check.rows, check.broken) == (6, None)
+    assert check.head != before
     assert verified(store, before).broken is verified(store, noted).broken is None
     do(store, "delete from audit where item = 7")
     assert verified(store).broken == f"the end of what run staging deleted {CUT}"
 
 
-def test_runs_are_forgotten_in_the_order_they_finished_and_the_rest_verifies(store: Store) -> None:
+def test_forgets_runs_in_the_order_of_their_ends_and_the_rest_verifies(store: Store) -> None:
     more = ("third", "fourth", "open")
     for name in more:
         planned_run(store, name, 0)
@@ -363,15 +366,15 @@ def test_runs_are_forgotten_in_the_order_they_finished_and_the_rest_verifies(sto
     of_staging, head = last_of(store, "staging"), verified(store).head
     assert chained.forget(store, START + DAY) == 0
     assert chained.forget(store, START + 8 * DAY) == 6
-    found = verified(store, head)
-    assert (found.rows, found.broken, found.head) == (9, None, head)
+    check = verified(store, head)
+    assert (check.rows, check.broken, check.head) == (9, None, head)
     assert verified(store, of_staging).broken is None  # the chain of runs keeps it
     assert (chained.forget(store, START + 8 * DAY), chained.forget(store, START + 99 * DAY)) == (0, 6)
     assert (verified(store, head).rows, verified(store, head).broken) == (3, None)  # the run that goes on
     finish(store, "open", at=START + 100 * DAY)
     assert chained.forget(store, START + 101 * DAY) == 3
-    found = verified(store, head)
-    assert (found.rows, found.broken) == (0, None)
+    check = verified(store, head)
+    assert (check.rows, check.broken) == (0, None)
     planned_run(store, "another", 0)
     with store.write() as connection:
         chained.append(connection, "another", [row(99) | {"run_id": "another"}], START)
@@ -380,7 +383,7 @@ def test_runs_are_forgotten_in_the_order_they_finished_and_the_rest_verifies(sto
     assert (verified(store).rows, verified(store).broken) == (1, None)
 
 
-def test_a_late_outcome_of_a_forgotten_run_is_kept(store: Store) -> None:
+def test_keeps_a_late_outcome_of_a_forgotten_run(store: Store) -> None:
     fill(store, 5)
     finish(store)
     assert chained.forget(store, START + DAY) == 5
@@ -390,7 +393,7 @@ def test_a_late_outcome_of_a_forgotten_run_is_kept(store: Store) -> None:
     assert (verified(store).rows, verified(store).broken) == (0, None)
 
 
-def test_a_forgotten_row_cannot_come_back(store: Store) -> None:
+def test_detects_a_forgotten_row_that_is_inserted_again(store: Store) -> None:
     fill(store, 3)
     finish(store, "staging")
     chained.forget(store, START + DAY)
@@ -399,7 +402,7 @@ def test_a_forgotten_row_cannot_come_back(store: Store) -> None:
     assert verified(store).broken == broken_row(1)
 
 
-def test_much_is_forgotten_in_portions(store: Store) -> None:
+def test_forgets_many_rows_in_portions(store: Store) -> None:
     for name in ("third", "fourth"):
         planned_run(store, name, 0)
     for name, count in ((RUNS[0], chained.PORTION - 1), (RUNS[1], 5), ("third", 5), ("fourth", 0)):
@@ -411,7 +414,7 @@ def test_much_is_forgotten_in_portions(store: Store) -> None:
     assert [chained.forget(store, late) for _ in range(3)] == [chained.PORTION + 4, 5, 0]
 
 
-def test_an_export_proves_itself(store: Store) -> None:
+def test_an_export_verifies_by_the_documented_recipe(store: Store) -> None:
     """By the recipe of docs/audit.md, whatever names hold."""
     fill(store, 5)
     finish(store, "staging")
@@ -453,7 +456,7 @@ def test_an_export_is_read_while_it_is_written(postgres: PostgresServer) -> None
     store.dispose()
 
 
-def test_two_runs_at_once_keep_their_chains(store: Store) -> None:
+def test_two_concurrent_runs_have_valid_chains(store: Store) -> None:
     do(store, "delete from run")
     runs = [planned_run(store, name, 40) for name in RUNS]
     work = [items[part::3] for items in runs for part in range(3)]
@@ -461,17 +464,17 @@ def test_two_runs_at_once_keep_their_chains(store: Store) -> None:
 
     def record(items: list[Item]) -> None:
         start.wait(10)
-        for one in items:
+        for planned_item in items:
             with store.write() as connection:
-                deleted = one, sweeping.Outcome("deleted")
-                assert sweeping.record_outcomes(connection, one.run_id, [deleted], START) == [deleted]
+                deleted = planned_item, sweeping.Outcome("deleted")
+                assert sweeping.record_outcomes(connection, planned_item.run_id, [deleted], START) == [deleted]
 
     at_once([threading.Thread(target=record, args=(items,)) for items in work])
     at_once([threading.Thread(target=finish, args=(store, name)) for name in RUNS])
-    found = verified(store)
-    assert (found.rows, found.broken) == (80, None)
+    check = verified(store)
+    assert (check.rows, check.broken) == (80, None)
     with store.read() as connection:
-        order = [one.registry for one in deletions(connection)]
+        order = [listed_record.registry for listed_record in deletions(connection)]
     assert {*order[:40]} == {*order[40:]} == {"production", "staging"}  # they did come together
 
 
@@ -482,7 +485,7 @@ def at_once(threads: list[threading.Thread]) -> None:
         thread.join(60)
 
 
-def test_a_runs_outcome_waits_for_no_other_registrys(module_store: Store, store: Store) -> None:
+def test_recording_an_outcome_does_not_wait_for_another_registry(module_store: Store, store: Store) -> None:
     if store.engine.dialect.name == "sqlite":
         pytest.skip("one writer at a time")
     recorded = threading.Event()
@@ -551,11 +554,11 @@ def append_as_before(url: str, numbers: range) -> str:
     return head_now
 
 
-def test_what_an_older_store_holds_stays_chained_and_the_runs_go_on_from_there(older: str) -> None:
+def test_an_upgraded_store_keeps_its_chain_and_runs_continue_it(older: str) -> None:
     heads = [append_as_before(older, range(10, 10)), append_as_before(older, range(10, 13))]
     store = open_store(older)
-    found = verified(store, heads[0])
-    assert (found.rows, found.broken, found.head) == (6, None, heads[1])
+    check = verified(store, heads[0])
+    assert (check.rows, check.broken, check.head) == (6, None, heads[1])
     for name in RUNS:
         planned_run(store, name, 0)  # were in mid-run
     fill(store, 3, first=20)
@@ -573,7 +576,7 @@ def test_what_an_older_store_holds_stays_chained_and_the_runs_go_on_from_there(o
     store.dispose()
 
 
-def test_all_of_an_older_store_is_forgotten_at_last(older: str) -> None:
+def test_forgets_every_row_of_an_upgraded_store_in_the_end(older: str) -> None:
     head = append_as_before(older, range(10, 13))
     store = open_store(older)
     for name in RUNS:
@@ -587,7 +590,7 @@ def test_all_of_an_older_store_is_forgotten_at_last(older: str) -> None:
     store.dispose()
 
 
-def test_a_worker_of_an_earlier_version_that_still_runs_records_nothing(older: str) -> None:
+def test_a_running_worker_of_an_earlier_version_records_nothing(older: str) -> None:
     append_as_before(older, range(10, 12))
     store = open_store(older)
     with store.read() as connection:
@@ -608,18 +611,18 @@ def changes_of_the_audit(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in VERBS:
             tables = [argument.id for argument in node.args if isinstance(argument, ast.Name)]
             yield from (f"{node.func.id} {table}" for table in tables if table in TABLES)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := WRITTEN.search(node.value)):
-            yield found[0]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (match := WRITTEN.search(node.value)):
+            yield match[0]
 
 
-def test_nothing_else_changes_the_audit() -> None:
-    found = {
+def test_only_the_audit_module_and_migrations_change_the_audit() -> None:
+    changes = {
         (str(path.relative_to(ROOT)), change)
         for path in (ROOT / "worker").rglob("*.py")
         for change in changes_of_the_audit(path)
     }
     migrations = "worker/store/migrations/versions"
-    assert found == {
+    assert changes == {
         ("worker/store/audit.py", "insert audit"),
         ("worker/store/audit.py", "delete audit"),
         ("worker/store/audit.py", "update chain"),

@@ -16,7 +16,7 @@ READING = Reading(as_of=NOW - HOUR, uses=USES)
 CLUSTER = StoredReading("cluster", "ab" * 32, NOW, READING, baseline=7, foreign=1)
 
 
-def test_what_was_read_is_known_by_the_source_s_name(store: Store) -> None:
+def test_loads_readings_by_the_name_of_their_source(store: Store) -> None:
     file = StoredReading("file", "cd" * 32, NOW, Reading(as_of=NOW, uses=()), baseline=0)
     with store.write() as connection:
         save_readings(connection, "production", [CLUSTER, file])
@@ -27,7 +27,7 @@ def test_what_was_read_is_known_by_the_source_s_name(store: Store) -> None:
         assert sorted(column(connection, evidence, "count")) == [0, 0, 2]
 
 
-def test_a_newer_reading_takes_the_place_of_the_one_before(store: Store) -> None:
+def test_a_newer_reading_replaces_the_one_before(store: Store) -> None:
     newer = replace(CLUSTER, read_at=NOW + HOUR, reading=Reading(as_of=NOW, uses=USES[:1]), baseline=1, foreign=0)
     with store.write() as connection:
         save_readings(connection, "production", [CLUSTER])

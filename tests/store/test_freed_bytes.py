@@ -14,7 +14,7 @@ from worker.store.tables import blob, run
 DAY = timedelta(days=1)
 
 
-def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_does_not_count_blobs_that_a_new_image_references(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:5000", 100 + number])
     simulator.push("shop/web", tags=["v1"], age=30 * DAY, layers=[7])
@@ -30,25 +30,25 @@ def test_blobs_that_a_new_image_names_are_not_freed(simulator: Simulator, make_h
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
 
-def test_what_the_registry_takes_along_with_our_deletion_counts(
+def test_counts_children_that_the_registry_deletes_with_our_index(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     simulator.switch(deleted_index="cascade")
     children = [simulator.push("shop/api", age=30 * DAY, layers=["base:5000", 100 + number]) for number in range(2)]
-    inner = simulator.push_index("shop/api", [one["digest"] for one in children], age=30 * DAY)
+    inner = simulator.push_index("shop/api", [listed_image["digest"] for listed_image in children], age=30 * DAY)
     outer = simulator.push_index("shop/api", [inner["digest"]], tags=["pr-1"], age=30 * DAY)
     simulator.push("shop/api", tags=["v1"], age=30 * DAY, layers=[7])
     harness = make_harness()
 
     run = harness.sweep()
 
-    gone = {one["digest"]: ("gone", None) for one in (*children, inner)}
+    gone = {listed_image["digest"]: ("gone", None) for listed_image in (*children, inner)}
     assert harness.outcomes(run.id) == {outer["digest"]: ("deleted", None)} | gone
     assert (run.outcome, run.deleted, run.gone) == ("succeeded", 1, 3)
     assert run.reclaimed_bytes == run.reclaimable_bytes == simulator.state()["lost_bytes"] > 5000
 
 
-def test_what_somebody_else_deleted_with_its_index_does_not_count(
+def test_does_not_count_children_that_somebody_else_deleted_with_their_index(
     simulator: Simulator, make_harness: MakeHarness
 ) -> None:
     child = simulator.push("shop/api", age=30 * DAY, layers=[5000])
@@ -93,7 +93,7 @@ def counted(store: Store) -> Store:
         pytest.param([{}], [{}], 0, id="nothing"),
     ],
 )
-def test_a_blob_is_freed_with_its_last_reference_if_one_was_ours(
+def test_counts_a_blob_with_its_last_reference_if_we_deleted_one(
     counted: Store, taken: list[dict[int, bool]], freed: list[dict[int, int]], total: int
 ) -> None:
     with counted.write() as connection:
@@ -101,7 +101,7 @@ def test_a_blob_is_freed_with_its_last_reference_if_one_was_ours(
         assert column(connection, run, "reclaimed_bytes") == [total]
 
 
-def test_a_blob_that_a_new_image_names_is_never_freed(counted: Store) -> None:
+def test_never_counts_a_blob_that_is_still_referenced(counted: Store) -> None:
     with counted.write() as connection:
         freed_bytes.release_references(connection, "run-1", {1: True, 2: True})
         freed_bytes.mark_still_referenced(connection, "run-1", {"sha256:0", "sha256:1", "sha256:unknown"})
@@ -110,7 +110,7 @@ def test_a_blob_that_a_new_image_names_is_never_freed(counted: Store) -> None:
         assert column(connection, run, "reclaimed_bytes") == [TWO]
 
 
-def test_a_sum_stays_what_a_column_can_hold(store: Store) -> None:
+def test_caps_a_sum_at_what_a_column_can_hold(store: Store) -> None:
     most = freed_bytes.MOST_BYTES
     with store.write() as connection:
         add_run(connection, reclaimed_bytes=most - 1)
@@ -131,7 +131,7 @@ def test_a_sum_stays_what_a_column_can_hold(store: Store) -> None:
         pytest.param({"a": ("deleted", [])}, [], False, id="it belongs to nothing"),
     ],
 )
-def test_whether_it_went_along(
+def test_finds_a_deleted_owner_at_any_depth(
     store: Store, rows: dict[str, tuple[str, list[str]]], asked: list[str], went: bool
 ) -> None:
     with store.write() as connection:
@@ -142,7 +142,7 @@ def test_whether_it_went_along(
         assert not freed_bytes.was_deleted_with_owner(connection, "run-1", "elsewhere", map(digest, asked))
 
 
-def test_numbers_are_packed_as_four_bytes() -> None:
+def test_packs_numbers_as_four_bytes() -> None:
     assert freed_bytes.unpack_numbers(freed_bytes.pack_numbers([0, 7, 2**32 - 1])) == [0, 7, 2**32 - 1]
     assert len(freed_bytes.pack_numbers(range(10))) == 40
     assert freed_bytes.unpack_numbers(b"") == []

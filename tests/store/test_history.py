@@ -34,7 +34,7 @@ def audited(store: Store) -> Store:
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("asked", "items"),
     [
         pytest.param({}, [3, 2, 1, 0], id="everything, newest first"),
         pytest.param({"registry": "production"}, [3, 1, 0], id="of a registry"),
@@ -53,12 +53,12 @@ def audited(store: Store) -> Store:
         pytest.param({"reference": "crp2", "registry": "production"}, [], id="an id of another registry"),
     ],
 )
-def test_what_is_asked_for_is_found(audited: Store, asked: dict[str, Any], found: list[int]) -> None:
+def test_lists_the_deletions_that_match_the_filters(audited: Store, asked: dict[str, Any], items: list[int]) -> None:
     with audited.read() as connection:
-        assert [int(one.id[3:]) for one in history.deletions(connection, **asked)] == found
+        assert [int(record.id[3:]) for record in history.deletions(connection, **asked)] == items
 
 
-def test_a_deletion_is_told_as_it_was_recorded(audited: Store) -> None:
+def test_reports_a_deletion_as_it_was_recorded(audited: Store) -> None:
     with audited.read() as connection:
         newest = next(history.deletions(connection))
     at: datetime = NOW + 3 * HOUR

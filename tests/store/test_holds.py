@@ -14,7 +14,7 @@ IMAGE = Hold(kind="image", value="crp1")
 
 
 def held(connection: Connection, *registries: str) -> list[int]:
-    return [one.id for one in holds.active_rows(connection, NOW, registries=registries or None)]
+    return [stored_hold.id for stored_hold in holds.active_rows(connection, NOW, registries=registries or None)]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_hold_lasts_until_its_instant(store: Store, until: object, lasts: bool
     assert (row.id, row.registry, row.hold, row.at) == (number, "production", wanted, NOW - HOUR)
 
 
-def test_holds_come_oldest_first_of_the_registries_that_are_asked_for(store: Store) -> None:
+def test_lists_holds_of_the_chosen_registries_oldest_first(store: Store) -> None:
     with store.write() as connection:
         first, second, third = (holds.add(connection, name, TAG, NOW) for name in ("a", "b", "a"))
         assert held(connection) == [first, second, third]
@@ -49,7 +49,7 @@ def test_a_hold_is_released_once(store: Store) -> None:
         assert column(connection, hold, "released_by") == ["bert"]
 
 
-def test_a_registry_has_its_holds_under_each_name_that_runs_of_it_had(store: Store) -> None:
+def test_finds_holds_under_every_earlier_name_of_a_registry(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, registry="former", state="finished")
         add_run(connection, "run-2", registry="other", registry_key="another", state="finished")
@@ -57,12 +57,12 @@ def test_a_registry_has_its_holds_under_each_name_that_runs_of_it_had(store: Sto
             holds.add(connection, name, Hold(kind="tag", repository="a", value=name), NOW)
         assert sorted(holds.names_of(connection, "today", KEY)) == ["former", "today"]
         active = holds.active(connection, "today", KEY, NOW)
-    assert [one.value for one in active.holds] == ["former", "today"]
+    assert [listed_hold.value for listed_hold in active.holds] == ["former", "today"]
 
 
-def test_what_a_held_tag_or_id_names_is_noted(store: Store) -> None:
+def test_records_the_digest_of_a_held_tag_or_id(store: Store) -> None:
     with store.write() as connection:
-        tag, image, noted = (holds.add(connection, "production", one, NOW) for one in (TAG, IMAGE, IMAGE))
+        tag, image, noted = (holds.add(connection, "production", placed, NOW) for placed in (TAG, IMAGE, IMAGE))
         elsewhere = holds.add(connection, "staging", IMAGE, NOW)
         holds.set_digest(connection, tag, "sha256:1")
         holds.set_digest(connection, noted, "sha256:2")
@@ -99,13 +99,13 @@ def test_the_first_pause_stays_until_it_is_resumed(store: Store) -> None:
         pytest.param([ALL, "production"], "by production", id="its own pause comes before that of all"),
     ],
 )
-def test_why_a_registry_is_paused(store: Store, names: list[str], who: str | None) -> None:
+def test_finds_the_pause_of_a_registry_or_of_all(store: Store, names: list[str], who: str | None) -> None:
     with store.write() as connection:
         add_run(connection, registry="former", state="finished")
         for name in names:
             holds.pause_registry(connection, name, f"by {name}", "", NOW)
-        found = holds.paused(connection, "production", KEY)
-        assert (found.who if found else None) == who
+        active_pause = holds.paused(connection, "production", KEY)
+        assert (active_pause.who if active_pause else None) == who
         for name in names:
             holds.resume_registry(connection, name)
         assert holds.paused(connection, "production", KEY) is None

@@ -28,7 +28,7 @@ def store(module_store: Store) -> Store:
     return module_store
 
 
-@pytest.fixture(params=ROWS, ids=lambda one: one[0].name)
+@pytest.fixture(params=ROWS, ids=lambda row: row[0].name)
 def row(request: pytest.FixtureRequest, store: Store) -> tuple[Table, dict[str, str | int]]:
     """A row that nobody holds."""
     table, key, values = request.param
@@ -48,17 +48,17 @@ def renew(store: Store, lease: Lease, now: datetime) -> bool:
         return leases.renew(connection, lease, now, now + HOUR)
 
 
-def test_a_row_has_one_holder_until_the_lease_runs_out(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
+def test_a_row_has_one_holder_until_its_lease_expires(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
     assert [claim(store, row, NOW), claim(store, row, NOW), claim(store, row, NOW + HOUR)] == [1, None, None]
     assert claim(store, row, NOW + HOUR + timedelta(seconds=1)) == 2
 
 
-def test_who_was_taken_over_changes_nothing_more(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
+def test_a_lost_lease_changes_nothing(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
     table, _ = row
     first = Lease(*row, claim(store, row, NOW) or 0)
     second = Lease(*row, claim(store, row, NOW + 2 * HOUR, "another") or 0)
     with store.write() as connection:
-        assert [leases.holds(connection, one) for one in (first, second)] == [False, True]
+        assert [leases.holds(connection, lease) for lease in (first, second)] == [False, True]
         assert not leases.release(connection, first)
     assert not renew(store, first, NOW + 2 * HOUR)
     with store.read() as connection:
@@ -72,7 +72,7 @@ def test_a_renewed_lease_lasts_longer(store: Store, row: tuple[Table, dict[str, 
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_lease_that_ran_out_is_renewed_unless_it_is_strict(
+def test_renews_an_expired_lease_unless_it_is_strict(
     store: Store, row: tuple[Table, dict[str, str | int]], strict: bool
 ) -> None:
     lease = Lease(*row, claim(store, row, NOW) or 0, strict=strict)
@@ -86,7 +86,7 @@ def test_a_released_row_is_free_at_once(store: Store, row: tuple[Table, dict[str
     assert claim(store, row, NOW) == 2
 
 
-def test_a_lease_ends_with_what_it_depends_on(store: Store) -> None:
+def test_a_lease_is_lost_when_its_condition_fails(store: Store) -> None:
     table, key, values = ROWS[0]
     with store.write() as connection:
         connection.execute(delete(table))
@@ -101,7 +101,7 @@ def test_a_lease_ends_with_what_it_depends_on(store: Store) -> None:
         assert leases.claim(connection, table, key, run.c.state == "planning", owner="x", now=NOW, until=NOW) is None
 
 
-def test_of_many_that_claim_at_once_one_gets_it(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
+def test_one_of_many_concurrent_claims_succeeds(store: Store, row: tuple[Table, dict[str, str | int]]) -> None:
     start, fences = threading.Barrier(6), []
 
     def claiming() -> None:

@@ -16,7 +16,7 @@ def both() -> dict[str, Manifest]:
     return {FIRST.digest: FIRST, SECOND.digest: SECOND}
 
 
-def test_what_is_remembered_is_known_of_the_same_registry_alone(store: Store) -> None:
+def test_loads_manifests_of_the_same_registry_only(store: Store) -> None:
     StoredManifests(store, "one").save(both())
     asked = [SECOND.digest, "sha256:3"]
     assert StoredManifests(store, "one").load(asked) == {SECOND.digest: SECOND}
@@ -24,21 +24,21 @@ def test_what_is_remembered_is_known_of_the_same_registry_alone(store: Store) ->
     assert StoredManifests(store, "one").load([]) == {}
 
 
-def test_who_has_read_more_of_one_takes_its_place(store: Store) -> None:
+def test_newer_facts_of_a_manifest_replace_older_ones(store: Store) -> None:
     more = Manifest(FIRST.digest, "an image", None, labels={"a": "b"}, config_read=True)
     StoredManifests(store, "one").save(both())
     StoredManifests(store, "one").save({more.digest: more})
     assert StoredManifests(store, "one").load(both()) == {FIRST.digest: more, SECOND.digest: SECOND}
 
 
-def test_more_can_be_asked_for_than_one_query_takes(store: Store) -> None:
+def test_loads_more_manifests_than_fit_into_one_query(store: Store) -> None:
     many = {f"sha256:{number}": Manifest(f"sha256:{number}", "", None) for number in range(2 * ROWS_PER_QUERY + 1)}
     StoredManifests(store, "one").save(many)
     assert StoredManifests(store, "one").load(many) == many
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["told not to remember", "without a store"])
-def test_who_only_looks_writes_nothing(store: Store, there: bool) -> None:
+def test_writes_nothing_without_a_store_or_permission_to_save(store: Store, there: bool) -> None:
     StoredManifests(store if there else None, "one", save=not there).save(both())
     with store.read() as connection:
         assert column(connection, manifest, "digest") == []

@@ -19,13 +19,13 @@ def measured(store: Store) -> Measures:
         return measure(connection)
 
 
-def test_an_empty_store_has_nothing_to_tell(store: Store) -> None:
-    found = measured(store)
-    assert (found.registries, found.heartbeats, found.all_paused) == ({}, {}, False)
-    assert found.of("production") == RegistryMeasures()
+def test_measures_of_an_empty_store_are_zero(store: Store) -> None:
+    measures = measured(store)
+    assert (measures.registries, measures.heartbeats, measures.all_paused) == ({}, {}, False)
+    assert measures.of("production") == RegistryMeasures()
 
 
-def test_sums_are_over_all_runs_of_a_registry(store: Store) -> None:
+def test_sums_all_runs_of_a_registry(store: Store) -> None:
     with store.write() as connection:
         for number, facts in enumerate(
             [
@@ -37,10 +37,10 @@ def test_sums_are_over_all_runs_of_a_registry(store: Store) -> None:
         ):
             add_run(connection, f"run-{number}", **facts)
         add_run(connection, "other", registry="staging", registry_key="staging", **ENDED, deleted=100)
-    found = measured(store).of("production")
-    assert found.images == {"deleted": 6, "gone": 1, "skipped": 1, "failed": 1}
-    assert (found.reclaimed_bytes, found.foreign_deletions, found.differences) == (2**50, 4, 2)
-    assert found.runs == {
+    measures = measured(store).of("production")
+    assert measures.images == {"deleted": 6, "gone": 1, "skipped": 1, "failed": 1}
+    assert (measures.reclaimed_bytes, measures.foreign_deletions, measures.differences) == (2**50, 4, 2)
+    assert measures.runs == {
         ("succeeded", "command", "delete"): 1, ("succeeded", "schedule", "delete"): 1,
         ("failed", "command", "delete"): 1,
     }  # fmt: skip
@@ -57,13 +57,13 @@ def test_sums_are_over_all_runs_of_a_registry(store: Store) -> None:
     ],
     ids=["deleting", "blocked", "a dry run waits for nobody", "finished"],
 )
-def test_the_backlog_is_what_a_run_may_still_delete(
+def test_the_backlog_counts_images_that_a_run_may_still_delete(
     store: Store, facts: dict[str, Any], backlog: int, active: bool
 ) -> None:
     with store.write() as connection:
         add_run(connection, **facts)
-    found = measured(store).of("production")
-    assert (found.backlog, found.active) == (backlog, active)
+    measures = measured(store).of("production")
+    assert (measures.backlog, measures.active) == (backlog, active)
 
 
 @pytest.mark.parametrize(
@@ -74,28 +74,28 @@ def test_the_backlog_is_what_a_run_may_still_delete(
     ],
     ids=["in its mode", "partial", "more careful than the file", "the file says dry-run"],
 )  # fmt: skip
-def test_a_success_is_one_in_the_registry_s_own_mode(store: Store, facts: dict[str, Any], counts: bool) -> None:
+def test_only_a_run_in_the_registry_s_own_mode_is_a_success(store: Store, facts: dict[str, Any], counts: bool) -> None:
     with store.write() as connection:
         add_run(connection, "before", **ENDED | {"finished_at": NOW - HOUR})
         add_run(connection, **ENDED | facts)
     assert measured(store).of("production").last_success == (NOW if counts else NOW - HOUR)
 
 
-def test_the_newest_of_each_kind_is_shown(store: Store) -> None:
+def test_reports_the_newest_run_of_each_kind(store: Store) -> None:
     over = json.dumps([{"limit": "max_images", "value": 2, "allowed": 1}])
     with store.write() as connection:
         add_run(connection, "first", **ENDED, images=1, planned_at=NOW)
         add_run(connection, "missed", **ENDED | {"outcome": "missed", "finished_at": NOW + HOUR}, images=2)
         add_run(connection, "blocked", state="blocked", planned_at=NOW + HOUR, images=3, exceeded=over)
         add_run(connection, "older", state="blocked", planned_at=NOW - HOUR, images=4)
-    found = measured(store).of("production")
-    assert found.finished is not None
-    assert found.plan is not None
-    assert (found.finished["images"], found.plan["images"]) == (1, 3)
-    assert found.blocked_by == {"max_images"}
+    measures = measured(store).of("production")
+    assert measures.finished is not None
+    assert measures.plan is not None
+    assert (measures.finished["images"], measures.plan["images"]) == (1, 3)
+    assert measures.blocked_by == {"max_images"}
 
 
-def test_what_is_known_beside_runs(store: Store) -> None:
+def test_reports_facts_that_do_not_come_from_runs(store: Store) -> None:
     with store.write() as connection:
         runs.record_registry(connection, "production", "0 3 * * * UTC", NOW)
         runs.record_sign_in(connection, "production", works=False)
@@ -108,11 +108,11 @@ def test_what_is_known_beside_runs(store: Store) -> None:
             insert(evidence).values(registry="production", source="cluster", foreign_references=7, **values)
         )
         assert heartbeats(connection) == {"beat": NOW}
-    found = measured(store).of("production")
-    assert (found.enabled_since, found.cron_line, found.cron_line_since) == (NOW, "0 3 * * * UTC", NOW)
-    assert found.auth_ok is False
-    assert found.tallies == {"rate_wait_seconds": {"": 3.5}, "skipped": {"locked": 3}}
-    assert (found.evidence, found.foreign_references) == ({"cluster": NOW}, {"cluster": 7})
+    measures = measured(store).of("production")
+    assert (measures.enabled_since, measures.cron_line, measures.cron_line_since) == (NOW, "0 3 * * * UTC", NOW)
+    assert measures.auth_ok is False
+    assert measures.tallies == {"rate_wait_seconds": {"": 3.5}, "skipped": {"locked": 3}}
+    assert (measures.evidence, measures.foreign_references) == ({"cluster": NOW}, {"cluster": 7})
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_what_is_known_beside_runs(store: Store) -> None:
     [([], (False, False)), (["production"], (True, False)), ([holds.ALL], (True, True))],
     ids=["none", "one", "all"],
 )
-def test_what_is_paused(store: Store, names: list[str], paused: tuple[bool, bool]) -> None:
+def test_reports_paused_registries(store: Store, names: list[str], paused: tuple[bool, bool]) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED, registry_key=KEY)
         for name in names:
             holds.pause_registry(connection, name, "anna", "", NOW)
-    found = measured(store)
-    assert (found.of("production").paused, found.of("staging").paused) == paused
+    measures = measured(store)
+    assert (measures.of("production").paused, measures.of("staging").paused) == paused
     with store.write() as connection:
         for name in names:
             holds.resume_registry(connection, name)

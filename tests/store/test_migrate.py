@@ -19,7 +19,7 @@ from worker.store.tables import metadata
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+def test_the_migrations_create_the_schema_of_the_tables(url: str) -> None:
     store = open_store(url)
     with store.read() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
@@ -27,7 +27,7 @@ def test_the_migrations_make_what_the_tables_say(url: str) -> None:
     assert differences == []
 
 
-def test_two_processes_may_come_first(url: str) -> None:
+def test_concurrent_processes_create_a_store_once(url: str) -> None:
     errors: list[Exception] = []
 
     def opening() -> None:
@@ -44,7 +44,7 @@ def test_two_processes_may_come_first(url: str) -> None:
     assert errors == []
 
 
-def test_a_store_of_a_later_version_is_left_alone(url: str) -> None:
+def test_refuses_a_store_of_a_later_version(url: str) -> None:
     store = open_store(url)
     with store.write() as connection:
         connection.execute(text("update alembic_version set version_num = '9999'"))
@@ -53,7 +53,7 @@ def test_a_store_of_a_later_version_is_left_alone(url: str) -> None:
         open_store(url)
 
 
-def test_what_was_read_of_manifests_is_still_known(url: str) -> None:
+def test_an_upgrade_keeps_the_facts_of_manifests(url: str) -> None:
     """A store of the second schema, which had a column a fact."""
     engine = open_at(url, "0002")
     image, index, signature = (f"sha256:{letter * 64}" for letter in "abc")

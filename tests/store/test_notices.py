@@ -24,7 +24,9 @@ NOTICE = Notice(run_id="run-1", registry="production", event="failed", since=NOW
         pytest.param({"state": "planned", "planned_at": NOW}, None, id="it will go on"),
     ],
 )
-def test_what_there_is_to_tell(store: Store, facts: dict[str, Any], word: str | None) -> None:
+def test_only_an_unsent_outcome_or_a_blocked_run_is_a_notice(
+    store: Store, facts: dict[str, Any], word: str | None
+) -> None:
     wanted = None if word is None else Notice(run_id="run-1", registry="production", event=word, since=NOW)
     with store.write() as connection:
         add_run(connection, **facts)
@@ -33,7 +35,7 @@ def test_what_there_is_to_tell(store: Store, facts: dict[str, Any], word: str | 
         assert notices.get(connection, "run-2") is None
 
 
-def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store) -> None:
+def test_records_the_progress_of_a_notice_until_it_is_sent(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED)
         notices.record_attempt(connection, NOTICE, tries=2, after=NOW + HOUR, notified=[3, 1])
@@ -47,7 +49,7 @@ def test_how_far_telling_has_come_is_remembered_until_it_is_closed(store: Store)
         assert (only(connection, run)["notified"], only(connection, run)["notifying"]) == ("failed", None)
 
 
-def test_a_new_word_is_told_anew(store: Store) -> None:
+def test_a_new_event_of_a_run_is_a_new_notice(store: Store) -> None:
     waits = Notice(run_id="run-1", registry="production", event="blocked", since=NOW)
     with store.write() as connection:
         add_run(connection, state="blocked", planned_at=NOW)
@@ -59,13 +61,13 @@ def test_a_new_word_is_told_anew(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"word": "failed"}'])
-def test_what_cannot_be_read_begins_anew(store: Store, text: str) -> None:
+def test_a_notice_with_unreadable_progress_starts_again(store: Store, text: str) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED, notifying=text)
         assert notices.get(connection, "run-1") == NOTICE
 
 
-def test_those_that_were_tried_least_come_first_then_the_oldest(store: Store) -> None:
+def test_lists_the_least_tried_notices_first_then_the_oldest(store: Store) -> None:
     with store.write() as connection:
         for number, tries in enumerate((1, 0, 0)):
             add_run(connection, f"run-{number}", **ENDED | {"finished_at": NOW - number * HOUR})
@@ -73,10 +75,10 @@ def test_those_that_were_tried_least_come_first_then_the_oldest(store: Store) ->
             assert notice is not None
             if tries:
                 notices.record_attempt(connection, notice, tries=tries, after=NOW, notified=())
-        assert [one.run_id for one in notices.unsent(connection)] == ["run-2", "run-1", "run-0"]
+        assert [listed_notice.run_id for listed_notice in notices.unsent(connection)] == ["run-2", "run-1", "run-0"]
 
 
-def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store) -> None:
+def test_after_run_of_a_run_with_deletions_is_due_until_it_is_done(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED, deleted=1)
         assert notices.due_after_runs(connection, NOW) == ["run-1"]
@@ -101,7 +103,7 @@ def test_a_run_that_deleted_something_is_followed_until_it_is_over(store: Store)
         pytest.param({"state": "deleting", "outcome": None, "finished_at": None}, False, id="it goes on"),
     ],
 )
-def test_what_is_not_to_be_followed_is_dropped(store: Store, facts: dict[str, Any], followed: bool) -> None:
+def test_skips_after_run_of_unwanted_runs(store: Store, facts: dict[str, Any], followed: bool) -> None:
     with store.write() as connection:
         add_run(connection, **ENDED | {"deleted": 1} | facts)
         notices.skip_after_runs(connection, ["production"], NOW - HOUR)
@@ -110,7 +112,7 @@ def test_what_is_not_to_be_followed_is_dropped(store: Store, facts: dict[str, An
     assert dropped is (not followed and facts.get("state") != "deleting")
 
 
-def test_runs_are_followed_in_the_order_in_which_they_ended(store: Store) -> None:
+def test_after_runs_are_due_in_the_order_of_the_runs_ends(store: Store) -> None:
     with store.write() as connection:
         for number in (1, 0, 2):
             add_run(connection, f"run-{number}", **ENDED | {"deleted": 1, "finished_at": NOW + number * SECOND})

@@ -45,53 +45,61 @@ class Written:
 def written(*repositories: Repository, run_id: str = "run-1") -> Written:
     plan, parts = composed(repositories, RULES, builders.NOW)
     writer, rows = PlanWriter(run_id, plan.summary), {}
-    for one in sorted(repositories, key=lambda one: one.path):
+    for listed_repository in sorted(repositories, key=lambda repository: repository.path):
         segment, lines = (
-            Segment.of(one.path, one.images),
-            msgspec.json.Encoder().encode_lines(parts[one.path].decisions),
+            Segment.of(listed_repository.path, listed_repository.images),
+            msgspec.json.Encoder().encode_lines(parts[listed_repository.path].decisions),
         )
-        rows[one.path] = segment, writer.rows(segment, lines, parts[one.path].deletions)
+        rows[listed_repository.path] = segment, writer.rows(segment, lines, parts[listed_repository.path].deletions)
     return Written(plan, parts, rows, writer.plan_sha256)
 
 
-def test_deletions_are_batches_by_wave_and_items_in_their_order() -> None:
+def test_groups_deletions_into_batches_by_wave_in_their_order() -> None:
     (_, rows), (_, web) = written(SHOP, WEB).rows.values()
-    assert [(one["number"], one["repository"], one["wave"]) for one in (*rows.batches, *web.batches)] == [
+    assert [(row["number"], row["repository"], row["wave"]) for row in (*rows.batches, *web.batches)] == [
         (0, "shop/api", 0), (1, "shop/api", 1), (2, "shop/web", 0),
     ]  # fmt: skip
-    assert [(one["number"], one["batch"]) for one in (*rows.items, *web.items)] == [(0, 0), (1, 0), (2, 1), (3, 2)]
-    assert {one["digest"] for one in rows.items[:2]} == {digest("old"), digest("index")}
+    assert [(planned_item["number"], planned_item["batch"]) for planned_item in (*rows.items, *web.items)] == [
+        (0, 0),
+        (1, 0),
+        (2, 1),
+        (3, 2),
+    ]
+    assert {planned_item["digest"] for planned_item in rows.items[:2]} == {digest("old"), digest("index")}
     child = rows.items[2]
     assert (child["digest"], json.loads(child["owners"])) == (digest("child"), [digest("index")])
 
 
-def test_each_blob_that_only_deletions_name_is_one_row_with_its_references() -> None:
+def test_a_blob_that_only_deletions_reference_is_one_row() -> None:
     (_, shop), (_, web) = written(SHOP, WEB).rows.values()
-    by_digest = {one["digest"]: one for one in (*shop.blobs, *web.blobs)}
-    assert {name: (one["size"], one["remaining"]) for name, one in by_digest.items()} == {
+    by_digest = {blob_row["digest"]: blob_row for blob_row in (*shop.blobs, *web.blobs)}
+    assert {name: (value["size"], value["remaining"]) for name, value in by_digest.items()} == {
         digest("base"): (10, 3), digest("own"): (10, 1),
     }  # fmt: skip
     assert web.blobs == []  # its blob was numbered with the repository before
-    numbers = {one["digest"]: set(freed_bytes.unpack_numbers(one["blobs"])) for one in (*shop.items, *web.items)}
+    numbers = {
+        planned_item["digest"]: set(freed_bytes.unpack_numbers(planned_item["blobs"]))
+        for planned_item in (*shop.items, *web.items)
+    }
     base, own = by_digest[digest("base")]["number"], by_digest[digest("own")]["number"]
     assert numbers == {digest("old"): {base, own}, digest("child"): {base}, digest("index"): set(),
                        digest("web"): {base}}  # fmt: skip
 
 
-def test_a_batch_has_so_many_items_at_most() -> None:
+def test_a_batch_has_at_most_batch_size_items() -> None:
     many = repository("a", *(image(number, f"pr-{number}") for number in range(BATCH_SIZE + 1)))
     ((_, rows),) = written(many).rows.values()
-    assert [sum(one["batch"] == number for one in rows.items) for number in (0, 1)] == [BATCH_SIZE, 1]
+    assert [sum(planned_item["batch"] == number for planned_item in rows.items) for number in (0, 1)] == [BATCH_SIZE, 1]
 
 
-def test_the_hash_is_of_what_is_deleted() -> None:
+def test_the_hash_depends_on_the_deletions_only() -> None:
     same = repository("shop/api", *SHOP.images, image("more", "v2"))
     other = repository("shop/api", *SHOP.images[:2], SHOP.images[3])
     assert written(SHOP).sha256 == written(SHOP, run_id="run-2").sha256 == written(same).sha256
     assert written(SHOP).sha256 != written(other).sha256 != written(SHOP, WEB).sha256
 
 
-def test_a_plan_is_read_back_as_it_was_written(store: Store) -> None:
+def test_reads_a_plan_as_it_was_written(store: Store) -> None:
     plan = written(SHOP, WEB)
     with store.write() as connection:
         add_run(connection, planned_at=NOW)
@@ -101,13 +109,15 @@ def test_a_plan_is_read_back_as_it_was_written(store: Store) -> None:
         assert plans.decisions_of(connection, "run-1", "shop/api") == plan.parts["shop/api"].decisions
         assert plans.kept_digests(connection, "run-1", "shop/api") == (digest("kept"),)
         assert plans.kept_digests(connection, "run-1", "shop/web") == ()
-        found = list(plans.items_of(connection, "run-1"))
-        deletions = [one.decision for part in plan.parts.values() for one in part.deletions]
-        assert sorted(one.decision.digest for one in found) == sorted(one.digest for one in deletions)
-        assert {(one.state, one.attempts, one.at) for one in found} == {("planned", 0, None)}
+        planned_items = list(plans.items_of(connection, "run-1"))
+        deletions = [deletion.decision for part in plan.parts.values() for deletion in part.deletions]
+        assert sorted(stored.decision.digest for stored in planned_items) == sorted(
+            decision.digest for decision in deletions
+        )
+        assert {(stored.state, stored.attempts, stored.at) for stored in planned_items} == {("planned", 0, None)}
 
 
-def test_what_is_planned_is_no_plan_before_it_is_whole(store: Store) -> None:
+def test_an_incomplete_plan_has_no_items(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         written(SHOP).write(connection)
@@ -117,7 +127,7 @@ def test_what_is_planned_is_no_plan_before_it_is_whole(store: Store) -> None:
         assert list(plans.newest_images(connection, "production")) == []
 
 
-def test_the_newest_plan_is_of_the_run_that_planned_last_and_is_still_kept(store: Store) -> None:
+def test_the_newest_plan_is_of_the_last_run_with_a_stored_plan(store: Store) -> None:
     with store.write() as connection:
         for number, forgotten in enumerate((False, False, True)):
             run_id = f"run-{number}"
@@ -133,7 +143,7 @@ def test_the_newest_plan_is_of_the_run_that_planned_last_and_is_still_kept(store
         assert plans.newest_plan(connection, "production") is None
 
 
-def test_the_same_inventory_is_kept_once(store: Store) -> None:
+def test_stores_the_same_inventory_once(store: Store) -> None:
     with store.write() as connection:
         written(SHOP).write(connection)
         written(SHOP, WEB, run_id="run-2").write(connection)
@@ -141,7 +151,7 @@ def test_the_same_inventory_is_kept_once(store: Store) -> None:
         assert column(connection, repository_table, "run_id") == ["run-1", "run-2", "run-2"]
 
 
-def test_what_an_earlier_scan_of_the_run_left_is_taken_away(store: Store) -> None:
+def test_clear_deletes_the_rows_of_an_earlier_scan_of_the_run(store: Store) -> None:
     with store.write() as connection:
         written(SHOP).write(connection)
         written(WEB, run_id="run-2").write(connection)
@@ -150,7 +160,7 @@ def test_what_an_earlier_scan_of_the_run_left_is_taken_away(store: Store) -> Non
             assert set(column(connection, table, "run_id")) == {"run-2"}, table.name
 
 
-def test_what_became_of_an_item_is_told_with_its_decision(store: Store) -> None:
+def test_reports_the_outcome_of_an_item_with_its_decision(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, planned_at=NOW)
         add_item(connection, 1, image("second"), state="skipped", outcome_cause="locked", message="no", attempts=2)
@@ -165,17 +175,18 @@ def test_what_became_of_an_item_is_told_with_its_decision(store: Store) -> None:
     assert (second.state, second.outcome_cause, second.message, second.attempts) == ("skipped", "locked", "no", 2)
 
 
-def test_repositories_come_in_portions_by_their_deletions() -> None:
+def test_portions_of_repositories_have_a_bounded_number_of_deletions() -> None:
     segment = Segment.of("a", ())
 
     def rows(items: int) -> tuple[Segment, PlanRows]:
         return segment, PlanRows({}, [], [{}] * items, [])
 
     sizes = [
-        [len(one.items) for _, one in some] for some in plans.portions(map(rows, [ROWS_PER_TRANSACTION, 1, 2, 600, 3]))
+        [len(rows_of.items) for _, rows_of in portion]
+        for portion in plans.portions(map(rows, [ROWS_PER_TRANSACTION, 1, 2, 600, 3]))
     ]
     assert sizes == [[ROWS_PER_TRANSACTION], [1, 2, 600], [3]]
-    assert [len(some) for some in plans.portions(rows(0) for _ in range(ROWS_PER_TRANSACTION + 1))] == [
+    assert [len(portion) for portion in plans.portions(rows(0) for _ in range(ROWS_PER_TRANSACTION + 1))] == [
         ROWS_PER_TRANSACTION,
         1,
     ]

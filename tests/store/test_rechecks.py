@@ -22,7 +22,7 @@ FRESH = NOW - 10 * 60 * SECOND
         pytest.param(NOW + SECOND, True, id="listed in the future: a clock was set back"),
     ],
 )
-def test_a_repository_is_rechecked_when_its_listing_is_too_old(
+def test_claims_a_recheck_only_if_the_last_listing_is_too_old(
     store: Store, rechecked_at: datetime | None, claimed: bool
 ) -> None:
     times = {"now": NOW, "until": NOW + HOUR, "fresh": FRESH}
@@ -37,7 +37,7 @@ def test_a_repository_is_rechecked_when_its_listing_is_too_old(
 
 
 @pytest.mark.parametrize("refusal", [None, "an image is gone"])
-def test_what_a_recheck_found_lets_waiting_batches_be_rung(store: Store, refusal: str | None) -> None:
+def test_a_recorded_recheck_lets_its_batches_be_published(store: Store, refusal: str | None) -> None:
     with store.write() as connection:
         add_run(connection)
         add_repository(connection)
@@ -54,7 +54,7 @@ def test_what_a_recheck_found_lets_waiting_batches_be_rung(store: Store, refusal
         assert column(connection, batch, "done") == [False, True, False, False]
 
 
-def test_digests_by_the_state_of_their_items(store: Store) -> None:
+def test_lists_digests_by_the_state_of_their_items(store: Store) -> None:
     states = ("planned", "intent", "accepted", "deleted", "gone", "skipped", "failed")
     with store.write() as connection:
         add_run(connection)
@@ -63,15 +63,15 @@ def test_digests_by_the_state_of_their_items(store: Store) -> None:
         add_item(connection, 90, image("elsewhere"), state="deleted", repository="elsewhere")
         begun = rechecks.digests_in_states(connection, "run-1", PATH, ("intent", "accepted"))
         names = rechecks.names_to_delete(connection, "run-1", PATH)
-        asked = [digest(one) for one in (*states, "elsewhere")]
+        asked = [digest(name) for name in (*states, "elsewhere")]
         gone = rechecks.deleted_digests(connection, "run-1", PATH, asked)
-        some = rechecks.deleted_digests(connection, "run-1", PATH, [digest("gone"), digest("planned")])
+        deleted_now = rechecks.deleted_digests(connection, "run-1", PATH, [digest("gone"), digest("planned")])
     assert begun == {digest("intent"), digest("accepted")}
     assert names == {name for state in states[:5] for name in (digest(state), state)}
-    assert (gone, some) == ({digest("deleted"), digest("gone")}, {digest("gone")})
+    assert (gone, deleted_now) == ({digest("deleted"), digest("gone")}, {digest("gone")})
 
 
-def test_what_is_not_deleted_yet_comes_in_portions(store: Store) -> None:
+def test_lists_open_items_in_portions(store: Store) -> None:
     most = rechecks.ITEMS_PER_TRANSACTION
     with store.write() as connection:
         add_run(connection)
@@ -82,7 +82,7 @@ def test_what_is_not_deleted_yet_comes_in_portions(store: Store) -> None:
         first = rechecks.open_items(connection, "run-1", PATH, NOW)
         rest = rechecks.open_items(connection, "run-1", PATH, NOW, after=first[-1].item.number)
         named = rechecks.open_items(connection, "run-1", PATH, NOW, digests=[digest(0), digest(7)])
-    assert [one.item.number for one in first] == list(range(1, most + 1))
-    assert [one.item.number for one in rest] == [most + 1]
-    assert [one.item.number for one in named] == [7]
-    assert {one.item.number: one.held for one in first[:3]} == {1: False, 2: True, 3: False}
+    assert [open_item.item.number for open_item in first] == list(range(1, most + 1))
+    assert [open_item.item.number for open_item in rest] == [most + 1]
+    assert [open_item.item.number for open_item in named] == [7]
+    assert {open_item.item.number: open_item.held for open_item in first[:3]} == {1: False, 2: True, 3: False}

@@ -11,21 +11,21 @@ from worker.store.tables import batch
 
 
 @pytest.mark.parametrize("hint", [True, False])
-def test_what_is_set_aside_is_planned_again_and_waits(store: Store, hint: bool) -> None:
+def test_a_deferred_item_is_planned_again(store: Store, hint: bool) -> None:
     with store.write() as connection:
         intended = add_item(connection, 0, image(0), state="intent", idempotency_key="key", operation_id="op1")
         done = add_item(connection, 1, image(1), state="deleted", idempotency_key="key")
-        for one in (intended, done):
-            refusals.defer(connection, one, "denied", hint=hint)
-        found = get_item(connection, 0)
-        assert (found.state, found.idempotency_key, found.operation_id) == ("planned", None, None)
-        assert (found.refused, found.refused_hint) == ("denied", hint)
+        for refused in (intended, done):
+            refusals.defer(connection, refused, "denied", hint=hint)
+        stored_item = get_item(connection, 0)
+        assert (stored_item.state, stored_item.idempotency_key, stored_item.operation_id) == ("planned", None, None)
+        assert (stored_item.refused, stored_item.refused_hint) == ("denied", hint)
         assert get_item(connection, 1) == done
-        assert refusals.deferred_items(connection, "run-1") == [found]
+        assert refusals.deferred_items(connection, "run-1") == [stored_item]
         assert refusals.deferred_items(connection, "run-2") == []
 
 
-def test_what_others_met_says_what_a_refusal_is_about(store: Store) -> None:
+def test_counts_deletions_and_refusals_by_repository(store: Store) -> None:
     rows: list[tuple[str, str, str | None]] = [
         ("a", "planned", "denied"), ("a", "planned", "denied"), ("a", "failed", "denied"), ("a", "skipped", "denied"),
         ("b", "planned", "denied"), ("b", "planned", None), ("c", "deleted", None), ("d", "intent", None),
@@ -42,7 +42,7 @@ def test_what_others_met_says_what_a_refusal_is_about(store: Store) -> None:
         assert [refusals.has_failed_refusal(connection, "run-1", path) for path in "abf"] == [True, False, False]
 
 
-def test_what_waits_for_an_earlier_wave_is_not_untried(store: Store) -> None:
+def test_an_item_of_a_later_wave_gives_no_repository_to_try(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         add_batch(connection, 0)
@@ -67,7 +67,9 @@ def test_what_waits_for_an_earlier_wave_is_not_untried(store: Store) -> None:
         pytest.param({"opened_at": NOW - 3 * HOUR}, {}, False, id="not the last one"),
     ],
 )
-def test_what_was_locked_before(store: Store, earlier: dict[str, Any], skipped: dict[str, Any], locked: bool) -> None:
+def test_knows_whether_the_last_run_found_an_image_locked(
+    store: Store, earlier: dict[str, Any], skipped: dict[str, Any], locked: bool
+) -> None:
     ended = {"state": "finished", "planned": 1, "opened_at": NOW - HOUR}
     with store.write() as connection:
         add_run(connection, "between", **ended | {"opened_at": NOW - 2 * HOUR})

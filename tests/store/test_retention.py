@@ -27,11 +27,11 @@ DAY = timedelta(days=1)
 
 def count(harness: Harness, table: object) -> int:
     with harness.store.read() as connection:
-        found: int = connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[call-overload]  # any table
-        return found
+        value: int = connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[call-overload]  # any table
+        return value
 
 
-def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
+def test_forgets_plans_of_earlier_runs_and_keeps_their_totals(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     simulator.push("shop/api", tags=["v1"], age=300 * DAY)
@@ -49,7 +49,7 @@ def test_plans_of_earlier_runs_are_forgotten_their_totals_stay(
     assert count(harness, audit) == 4
 
 
-def test_a_blocked_plan_is_kept_while_it_can_be_approved(
+def test_keeps_a_blocked_plan_while_it_can_be_approved(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
@@ -61,7 +61,7 @@ def test_a_blocked_plan_is_kept_while_it_can_be_approved(
     assert len(harness.items(run_id)) == 1
 
 
-def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
+def test_keeps_the_audit_for_its_own_retention(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness(retention={"audit": "10d"})
     harness.sweep()
@@ -70,7 +70,7 @@ def test_the_audit_is_kept_as_long_as_the_file_says(simulator: Simulator, make_h
         assert count(harness, audit) == left
 
 
-def test_what_a_plan_that_is_being_written_refers_to_is_not_forgotten(
+def test_keeps_the_inventory_of_a_plan_that_is_being_written(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     """Two registries may have a repository of the same content: empty ones are all alike."""

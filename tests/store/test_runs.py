@@ -17,29 +17,29 @@ LATER = NOW + HOUR
 
 
 def get(connection: Connection, run_id: str = "run-1") -> Run:
-    found = runs.get(connection, run_id)
-    assert found is not None
-    return found
+    stored = runs.get(connection, run_id)
+    assert stored is not None
+    return stored
 
 
-def test_an_id_says_when_it_was_opened_and_is_never_another_s() -> None:
+def test_a_run_s_id_has_its_time_and_is_unique() -> None:
     made = {runs.new_id(NOW) for _ in range(100)}
     assert len(made) == 100
-    assert {one[:17] for one in made} == {"20260101T030000Z-"}
+    assert {run_id[:17] for run_id in made} == {"20260101T030000Z-"}
 
 
-def test_a_record_has_what_the_row_says(store: Store) -> None:
+def test_a_record_has_the_facts_of_its_row(store: Store) -> None:
     source = SourceTerms(name="cluster", sha256="ab", max_age=HOUR, allow_empty=False)
     terms = Terms(file_sha256="cd", in_use=(source,), deadline=2 * HOUR, ignore_unreadable=("sha256:1",))
     with store.write() as connection:
         add_run(connection, terms=encode_terms(terms), warnings='[{"code": "a"}]', rule_selected='{"old": 3}')
-        found = get(connection)
+        stored = get(connection)
         assert runs.get(connection, "run-2") is None
-    assert (found.terms, found.warnings, found.rule_selected) == (terms, ({"code": "a"},), {"old": 3})
-    assert (found.opened_at, found.exceeded, found.planned, found.complete) == (NOW, (), 0, None)
+    assert (stored.terms, stored.warnings, stored.rule_selected) == (terms, ({"code": "a"},), {"old": 3})
+    assert (stored.opened_at, stored.exceeded, stored.planned, stored.complete) == (NOW, (), 0, None)
 
 
-def test_one_active_run_a_registry_one_run_a_task_and_due_time(store: Store) -> None:
+def test_allows_one_active_run_a_registry_and_one_run_a_task_or_due_time(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, task_id="task", scheduled_for=NOW, state="pending")
     values = {"registry": "production", "trigger": "task", "mode": "delete", "registry_mode": "delete"}
@@ -53,20 +53,25 @@ def test_one_active_run_a_registry_one_run_a_task_and_due_time(store: Store) -> 
             runs.add(connection, {"id": "run-2"} | values | clash)
     with store.write() as connection:
         runs.add(connection, {"id": "run-2", "registry_key": KEY, "state": "blocked"} | values)
-        assert [one.id for one in runs.unfinished(connection)] in (["run-1", "run-2"], ["run-2", "run-1"])
+        assert [listed_run.id for listed_run in runs.unfinished(connection)] in (["run-1", "run-2"], ["run-2", "run-1"])
 
 
-def test_a_run_is_found_by_its_task_its_due_time_or_because_it_is_active(store: Store) -> None:
+def test_finds_a_run_by_its_task_or_due_time_or_as_the_active_one(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, task_id="task", scheduled_for=NOW, state="finished")
         add_run(connection, "run-2", scheduled_for=LATER, state="planned")
-        found = [
+        listed_runs = [
             runs.by_task(connection, "task"),
             runs.by_due_time(connection, KEY, NOW),
             runs.by_due_time(connection, KEY, LATER),
             runs.active(connection, KEY),
         ]
-        assert [one.id if one else None for one in found] == ["run-1", "run-1", "run-2", "run-2"]
+        assert [listed_run.id if listed_run else None for listed_run in listed_runs] == [
+            "run-1",
+            "run-1",
+            "run-2",
+            "run-2",
+        ]
         assert runs.by_task(connection, "another") is None
         assert runs.by_due_time(connection, "another", NOW) is None
         assert runs.active(connection, "another") is None
@@ -74,17 +79,20 @@ def test_a_run_is_found_by_its_task_its_due_time_or_because_it_is_active(store: 
         assert runs.last_due_time(connection, "another") is None
 
 
-def test_runs_come_newest_first_and_unfinished_ones_oldest_first(store: Store) -> None:
+def test_lists_runs_newest_first_and_unfinished_runs_oldest_first(store: Store) -> None:
     with store.write() as connection:
         for number, state in enumerate(("finished", "blocked", "planned")):
             add_run(connection, f"run-{number}", state=state, opened_at=NOW + number * HOUR, registry_key=str(number))
         add_run(connection, "run-3", state="finished", opened_at=NOW, registry="staging", registry_key="3")
-        assert [one.id for one in runs.newest(connection)] == ["run-2", "run-1", "run-3", "run-0"]
-        assert [one.id for one in runs.newest(connection, registry="production", limit=2)] == ["run-2", "run-1"]
-        assert [one.id for one in runs.unfinished(connection)] == ["run-1", "run-2"]
+        assert [listed_run.id for listed_run in runs.newest(connection)] == ["run-2", "run-1", "run-3", "run-0"]
+        assert [listed_run.id for listed_run in runs.newest(connection, registry="production", limit=2)] == [
+            "run-2",
+            "run-1",
+        ]
+        assert [listed_run.id for listed_run in runs.unfinished(connection)] == ["run-1", "run-2"]
 
 
-def test_a_state_is_changed_only_from_one_that_it_is_for(store: Store) -> None:
+def test_changes_a_run_only_from_the_expected_states(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, state="planned", message="before")
         assert not runs.change(connection, "run-1", ["pending", "planning"], state="blocked")
@@ -110,8 +118,8 @@ def test_the_first_reason_to_stop_stays(store: Store, state: str, stop: str | No
         add_batch(connection, 0, published_at=NOW)
         add_batch(connection, 1, published_at=NOW, done=True)
         assert runs.request_stop(connection, "run-1", "aborted", "after") is asked
-        found = get(connection)
-        assert (found.stop, found.message) == (("aborted", "after") if asked else (stop, "before"))
+        stored = get(connection)
+        assert (stored.stop, stored.message) == (("aborted", "after") if asked else (stop, "before"))
         assert column(connection, batch, "published_at") == [None if asked else NOW, NOW]
 
 
@@ -127,23 +135,25 @@ def test_the_first_reason_to_stop_stays(store: Store, state: str, stop: str | No
     ],
     ids=["pending", "its lease ran out", "held", "begun too often", "asked to stop", "past planning"],
 )
-def test_a_scan_is_claimed(store: Store, facts: dict[str, Any], claimed: bool) -> None:
+def test_claims_a_scan_that_is_free_and_was_not_started_too_often(
+    store: Store, facts: dict[str, Any], claimed: bool
+) -> None:
     with store.write() as connection:
         add_run(connection, **facts)
-        found = runs.claim_scan(connection, "run-1", owner="me", now=NOW, until=LATER, most=3)
-        assert (found is not None) is claimed
-        if found is None:
+        listed_claimed = runs.claim_scan(connection, "run-1", owner="me", now=NOW, until=LATER, most=3)
+        assert (listed_claimed is not None) is claimed
+        if listed_claimed is None:
             assert get(connection).scans == facts.get("scans", 0)
             return
-        assert (found.state, found.started_at, found.lease_until) == ("planning", NOW, LATER)
-        assert found.scans == facts.get("scans", 0) + 1
-        lease = runs.scan_lease(found)
+        assert (listed_claimed.state, listed_claimed.started_at, listed_claimed.lease_until) == ("planning", NOW, LATER)
+        assert listed_claimed.scans == facts.get("scans", 0) + 1
+        lease = runs.scan_lease(listed_claimed)
         assert leases.holds(connection, lease)
         runs.request_stop(connection, "run-1", "aborted", "")
         assert not leases.holds(connection, lease)
 
 
-def test_a_newer_plan_supersedes_what_waits_of_the_same_registry(store: Store) -> None:
+def test_a_newer_plan_supersedes_blocked_runs_of_the_same_registry(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, "waits", state="blocked")
         add_run(connection, "other kind", state="blocked", registry_key="another")
@@ -153,7 +163,7 @@ def test_a_newer_plan_supersedes_what_waits_of_the_same_registry(store: Store) -
         add_run(connection, "newer", state="blocked")
         older = runs.supersede(connection, "production", KEY, "newer", LATER)
         assert sorted(older) == ["other kind", "renamed", "waits"]
-        left = [one.id for one in runs.unfinished(connection)]
+        left = [listed_run.id for listed_run in runs.unfinished(connection)]
         gone = get(connection, "waits")
         assert sorted(left) == ["deletes", "elsewhere", "newer"]
     assert (gone.outcome, gone.finished_at, gone.message) == ("blocked", LATER, "superseded by the plan of run newer")
@@ -178,7 +188,7 @@ def test_a_run_is_swept_and_finished_once_when_every_batch_is_done(store: Store)
         assert column(connection, swept_run, "run_id") == ["run-1"]
 
 
-def test_systemic_failures_are_counted_in_a_row(store: Store) -> None:
+def test_counts_consecutive_systemic_failures(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         assert [runs.count_failure(connection, "run-1") for _ in range(3)] == [1, 2, 3]
@@ -193,7 +203,7 @@ def test_systemic_failures_are_counted_in_a_row(store: Store) -> None:
         assert get(connection).systemic_failures == 0
 
 
-def test_a_warning_is_kept_once_and_not_without_end(store: Store) -> None:
+def test_adds_a_warning_once_and_a_limited_number(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         for _ in range(2):
@@ -205,7 +215,7 @@ def test_a_warning_is_kept_once_and_not_without_end(store: Store) -> None:
         assert len(get(connection).warnings) == runs.MAX_WARNINGS
 
 
-def test_tags_that_were_pushed_meanwhile_are_listed_up_to_a_number(store: Store) -> None:
+def test_lists_a_limited_number_of_raced_pushes(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         for number in range(runs.MAX_RACED_PUSHES + 2):
@@ -215,7 +225,7 @@ def test_tags_that_were_pushed_meanwhile_are_listed_up_to_a_number(store: Store)
     assert raced[0] == {"repository": "shop/api", "digest": "sha256:0", "tags": ["v1", "v2"]}
 
 
-def test_a_schedule_counts_from_when_its_line_is_known(store: Store) -> None:
+def test_a_cron_line_counts_from_when_it_is_known(store: Store) -> None:
     with store.write() as connection:
         assert runs.record_registry(connection, "production", "0 3 * * * UTC", NOW) == NOW
         assert runs.record_registry(connection, "production", "0 3 * * * UTC", LATER) == NOW
@@ -231,7 +241,7 @@ def test_a_schedule_counts_from_when_its_line_is_known(store: Store) -> None:
         assert only(connection, registry)["auth_ok"] is True
 
 
-def test_sizes_are_of_plans_whose_runs_came_to_their_end(store: Store) -> None:
+def test_plan_sizes_are_of_runs_that_ended_normally(store: Store) -> None:
     ended: list[tuple[str, str | None, bool]] = [
         ("finished", "succeeded", True), ("finished", "partial", True), ("finished", "failed", True),
         ("finished", "succeeded", False), ("blocked", None, True), ("finished", "succeeded", True),
@@ -245,7 +255,7 @@ def test_sizes_are_of_plans_whose_runs_came_to_their_end(store: Store) -> None:
         assert runs.plan_sizes(connection, "production", 2) == [5, 1]
 
 
-def test_a_sign_of_life_is_the_last_one(store: Store) -> None:
+def test_stores_the_last_heartbeat(store: Store) -> None:
     with store.write() as connection:
         for at in (NOW, LATER):
             runs.record_heartbeat(connection, "beat", at)

@@ -29,7 +29,7 @@ SEEN = update_history(NO_HISTORY, [image("a", "v1"), image("b")], NOW)
 
 def recalled(connection: Connection, head: LastScan | None = None, **seen: RepositoryHistory) -> RegistryHistory:
     """What is remembered of `production`, after it was scanned so."""
-    rows = [(path.replace("_", "/"), pack_repository(one)) for path, one in seen.items()]
+    rows = [(path.replace("_", "/"), pack_repository(value)) for path, value in seen.items()]
     head_row = [] if head is None else [(LAST_SCAN_PATH, pack_last_scan(head))]
     scan_history.stage(connection, "scan", [*rows, *head_row])
     scan_history.apply_staged(connection, "scan", KEY)
@@ -40,24 +40,24 @@ def known(seen: RepositoryHistory) -> set[str]:
     return set(seen.lookup([digest("a"), digest("b")]))
 
 
-def test_a_registry_that_was_never_scanned_is_not_remembered(store: Store) -> None:
+def test_a_registry_that_was_never_scanned_has_no_history(store: Store) -> None:
     with store.write() as connection:
-        found = recalled(connection)
-        assert (found, found.repository(PATH), found.last_scan) == (RegistryHistory(), NO_HISTORY, None)
+        history = recalled(connection)
+        assert (history, history.repository(PATH), history.last_scan) == (RegistryHistory(), NO_HISTORY, None)
         assert scan_history.load_repository(connection, KEY, PATH) is NO_HISTORY
 
 
-def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) -> None:
+def test_applies_staged_history(store: Store) -> None:
     head = LastScan(scanned_at=NOW, lagging={"shop/web": NOW - HOUR}, suspicion="all at once", returned=(NOW,))
     with store.write() as connection:
         scan_history.stage(connection, "scan", [(PATH, pack_repository(SEEN)), (LAST_SCAN_PATH, pack_last_scan(head))])
         scan_history.stage(connection, "scan", [])
         assert scan_history.load(connection, KEY, "production") == RegistryHistory()
         scan_history.apply_staged(connection, "scan", KEY)
-        found = scan_history.load(connection, KEY, "production")
-        assert (found.last_scan, set(found.seen), len(found.seen)) == (head, {PATH}, 1)
+        history = scan_history.load(connection, KEY, "production")
+        assert (history.last_scan, set(history.seen), len(history.seen)) == (head, {PATH}, 1)
         assert (
-            known(found.repository(PATH))
+            known(history.repository(PATH))
             == known(scan_history.load_repository(connection, KEY, PATH))
             == {digest("a"), digest("b")}
         )
@@ -65,21 +65,21 @@ def test_what_a_scan_staged_is_remembered_once_its_plan_is_stored(store: Store) 
     assert (head.listed_at(PATH), head.listed_at("shop/web")) == (NOW, NOW - HOUR)
 
 
-def test_a_scan_changes_the_paths_that_it_staged_and_no_other(store: Store) -> None:
+def test_applies_only_the_paths_that_the_scan_staged(store: Store) -> None:
     less = update_history(NO_HISTORY, [image("a")], NOW)
     with store.write() as connection:
         recalled(connection, LastScan(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
         scan_history.stage(connection, "later", [("a", pack_repository(less)), ("b", REMOVED)])
         scan_history.stage(connection, "unstored", [("c", REMOVED)])
         scan_history.apply_staged(connection, "later", KEY)
-        found = scan_history.load(connection, KEY, "production")
-        assert {path: len(known(seen)) for path, seen in found.seen.items()} == {"a": 1, "c": 2}
+        history = scan_history.load(connection, KEY, "production")
+        assert {path: len(known(seen)) for path, seen in history.seen.items()} == {"a": 1, "c": 2}
         assert scan_history.load(connection, "another", "production") == RegistryHistory()
     assert pack_repository(NO_HISTORY) == REMOVED
 
 
 @pytest.mark.parametrize("path", [LAST_SCAN_PATH, PATH])
-def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) -> None:
+def test_an_unreadable_row_is_an_error_that_names_it(store: Store, path: str) -> None:
     with store.write() as connection:
         recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
         connection.execute(history_table.update().where(history_table.c.path == path).values(seen=b"rubbish"))
@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_an_error_that_names_it(store: Store, path: str) 
         scan_history.load(connection, KEY, "production").repository(PATH)
 
 
-def test_what_a_person_accepted_is_recalled(store: Store) -> None:
+def test_loads_when_a_person_accepted_vanished_images(store: Store) -> None:
     with store.write() as connection:
         record_registry(connection, "production", None, NOW)
         accept_vanished(connection, "production", NOW)
@@ -117,7 +117,7 @@ def deleted(connection: Connection, of: str, at: datetime, *, run_id: str = "run
         pytest.param(NOW, NOW - HOUR, "deleted", True, True, id="of this scan's run, whose clock was set back"),
     ],
 )
-def test_what_was_deleted_since_the_last_scan(
+def test_lists_deletions_since_the_last_scan(
     store: Store, started: datetime, at: datetime, outcome: str, ours: bool, went: bool
 ) -> None:
     with store.write() as connection:
@@ -125,12 +125,12 @@ def test_what_was_deleted_since_the_last_scan(
         add_run(connection, "other", registry="staging", registry_key="staging", started_at=NOW)
         deleted(connection, "a", at, outcome=outcome)
         deleted(connection, "b", NOW + HOUR, run_id="other", registry="staging")
-        found = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
-    assert found.deleted_by_us == ({PATH: (digest("a"),)} if ours else {})
-    assert found.gone == ({PATH: frozenset({digest("a")})} if went else {})
-    assert known(found.seen[PATH]) == {digest("a"), digest("b")}
-    assert known(found.without_gone[PATH]) == ({digest("b")} if went else {digest("a"), digest("b")})
-    assert (list(found.without_gone), len(found.without_gone)) == ([PATH], 1)
+        history = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+    assert history.deleted_by_us == ({PATH: (digest("a"),)} if ours else {})
+    assert history.gone == ({PATH: frozenset({digest("a")})} if went else {})
+    assert known(history.seen[PATH]) == {digest("a"), digest("b")}
+    assert known(history.without_gone[PATH]) == ({digest("b")} if went else {digest("a"), digest("b")})
+    assert (list(history.without_gone), len(history.without_gone)) == ([PATH], 1)
 
 
 @pytest.mark.parametrize(
@@ -157,28 +157,28 @@ def test_what_was_deleted_since_the_last_scan(
         ),
     ],
 )
-def test_what_may_have_been_deleted(
+def test_lists_deletions_that_may_have_been_carried_out(
     store: Store, facts: dict[str, Any], started: datetime, ours: bool, went: bool
 ) -> None:
     with store.write() as connection:
         add_run(connection, started_at=started)
         add_item(connection, 0, image("a"), **facts)
-        found = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
-    assert (PATH in found.deleted_by_us, PATH in found.gone) == (ours, went)
+        history = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+    assert (PATH in history.deleted_by_us, PATH in history.gone) == (ours, went)
 
 
-def test_what_went_along_with_what_we_deleted_is_ours_too(store: Store) -> None:
+def test_counts_images_deleted_with_their_owner_as_ours(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, started_at=NOW)
         deleted(connection, "index", NOW + SECOND)
         deleted(connection, "inner", NOW + SECOND, outcome="gone", owners=[digest("index")])
         deleted(connection, "child", NOW + SECOND, outcome="gone", owners=[digest("inner")])
         deleted(connection, "a", NOW + SECOND, outcome="gone", owners=[digest("elsewhere")])
-        found = recalled(connection, LastScan(scanned_at=NOW))
-    assert set(found.deleted_by_us[PATH]) == {digest("index"), digest("inner"), digest("child")}
+        history = recalled(connection, LastScan(scanned_at=NOW))
+    assert set(history.deleted_by_us[PATH]) == {digest("index"), digest("inner"), digest("child")}
 
 
-def test_a_repository_that_lags_is_asked_from_its_own_last_listing(store: Store) -> None:
+def test_deletions_of_a_lagging_repository_count_from_its_last_listing(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, started_at=NOW - HOUR)
         deleted(connection, "a", NOW - SECOND)

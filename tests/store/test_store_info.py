@@ -6,11 +6,11 @@ from worker.store import open_store
 from worker.store.store_info import store_id
 
 
-def test_a_store_keeps_its_id(tmp_path: Path) -> None:
-    found = set()
+def test_a_store_has_one_id(tmp_path: Path) -> None:
+    ids = set()
     for name in ("one", "one", "another"):
         store = open_store(f"sqlite:///{tmp_path / name}.db")
         with store.write() as connection:
-            found.add(store_id(connection))
+            ids.add(store_id(connection))
         store.dispose()
-    assert len(found) == 2
+    assert len(ids) == 2

@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
-def test_leases_and_waves(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_claims_batches_by_wave_and_fences_lost_leases(simulator: Simulator, make_harness: MakeHarness) -> None:
     child = simulator.push("shop/api", age=30 * DAY)
     simulator.push_index("shop/api", [child["digest"]], tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
@@ -43,7 +43,7 @@ def test_leases_and_waves(simulator: Simulator, make_harness: MakeHarness) -> No
     assert claim(0) is None  # a lost lease is not given back
 
 
-def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_publishes_a_limited_number_of_batches_at_once(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(sweeping.MAX_PUBLISHED + 5):
         simulator.push(f"shop/api{number}", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
@@ -55,7 +55,7 @@ def test_no_more_than_so_many_batches_are_rung_at_once(simulator: Simulator, mak
     assert harness.run(run_id).deleted == sweeping.MAX_PUBLISHED + 5
 
 
-def test_the_audit_adds_up(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_audit_bytes_add_up_to_the_run_s(simulator: Simulator, make_harness: MakeHarness) -> None:
     for number in range(4):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=["base:9000", number + 1])
     harness = make_harness()
@@ -66,7 +66,7 @@ def test_the_audit_adds_up(simulator: Simulator, make_harness: MakeHarness) -> N
     assert finished.reclaimed_bytes == simulator.state()["lost_bytes"]
 
 
-def test_an_outcome_is_the_first_and_only(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_only_the_first_outcome_of_an_item_is_recorded(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     finished = harness.sweep()
@@ -79,7 +79,7 @@ def test_an_outcome_is_the_first_and_only(simulator: Simulator, make_harness: Ma
     assert (after.deleted, after.failed, after.reclaimed_bytes) == (1, 0, finished.reclaimed_bytes)
 
 
-def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_withdrawing_an_intent_restores_the_claimed_item(simulator: Simulator, make_harness: MakeHarness) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
     run_id, _ = harness.plan_and_recheck()
@@ -96,18 +96,16 @@ def test_an_intent_is_taken_back_only_as_it_was_claimed(simulator: Simulator, ma
         assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
 
 
-def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(
-    simulator: Simulator, make_harness: MakeHarness
-) -> None:
+def test_a_repository_without_a_recheck_does_not_delay_others(simulator: Simulator, make_harness: MakeHarness) -> None:
     harness = make_harness()
     now = datetime.now(UTC)
     first = [sweeping.ReadyBatch(number, "shop/api", None) for number in range(50)]
     others = [
         sweeping.ReadyBatch(50, "shop/web", None),
-        *(sweeping.ReadyBatch(51 + one, "shop/cart", now) for one in range(40)),
+        *(sweeping.ReadyBatch(51 + offset, "shop/cart", now) for offset in range(40)),
     ]
     chosen = sweeping.choose_fairly([*first, *others], sweeping.MAX_PUBLISHED, now - HOUR)
-    assert [one.batch for one in chosen] == [0, 50, *range(51, 51 + sweeping.MAX_PUBLISHED - 2)]
+    assert [ready_batch.batch for ready_batch in chosen] == [0, 50, *range(51, 51 + sweeping.MAX_PUBLISHED - 2)]
     assert harness.store is not None
 
 
@@ -119,7 +117,7 @@ def test_a_repository_that_cannot_be_looked_at_keeps_no_other_waiting(
         (Outcome("skipped", "held"), False), (Outcome("failed", "other"), False),
     ],
 )  # fmt: skip
-def test_which_outcomes_say_that_the_registry_answers_as_it_should(outcome: Outcome, healthy: bool) -> None:
+def test_which_outcomes_show_that_the_registry_works(outcome: Outcome, healthy: bool) -> None:
     assert outcome.shows_health is healthy
 
 
@@ -127,7 +125,7 @@ def ready_batches(store: Store) -> list[int]:
     """Batches of run-1 that are rung now; what was rung in the last hour is not rung again."""
     with store.write() as connection:
         taken = sweeping.mark_published(connection, "run-1", NOW, NOW - HOUR, NOW - HOUR)
-    return [one.batch for one in taken]
+    return [ready_batch.batch for ready_batch in taken]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +141,7 @@ def ready_batches(store: Store) -> list[int]:
         pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="what was never rung comes first"),
     ],
 )
-def test_batches_are_rung_when_their_turn_has_come(
-    store: Store, batches: list[dict[str, Any]], rung: list[int]
-) -> None:
+def test_publishes_batches_in_their_turn(store: Store, batches: list[dict[str, Any]], rung: list[int]) -> None:
     with store.write() as connection:
         rows.add_run(connection)
         for path in ("shop/api", "elsewhere"):
@@ -167,7 +163,7 @@ def test_batches_are_rung_when_their_turn_has_come(
         pytest.param({"state": "blocked"}, {}, None, id="its run does not delete"),
     ],
 )
-def test_a_batch_is_claimed(
+def test_claims_a_batch_that_is_free_and_in_its_turn(
     store: Store, run_facts: dict[str, Any], facts: dict[str, Any], takeovers: int | None
 ) -> None:
     with store.write() as connection:
@@ -185,7 +181,7 @@ def test_a_batch_is_claimed(
     ("states", "done"),
     [(["deleted", "skipped"], True), (["deleted", "planned"], False), (["intent"], False), (["accepted"], False)],
 )
-def test_a_batch_that_is_given_back_is_done_if_nothing_is_left(store: Store, states: list[str], done: bool) -> None:
+def test_a_released_batch_is_done_if_no_item_is_unfinished(store: Store, states: list[str], done: bool) -> None:
     with store.write() as connection:
         rows.add_run(connection)
         rows.add_batch(connection)
@@ -201,7 +197,7 @@ def test_a_batch_that_is_given_back_is_done_if_nothing_is_left(store: Store, sta
         assert rows.only(connection, batch)["published_at"] == (NOW if done else None)
 
 
-def test_an_accepted_deletion_is_recorded_of_what_was_intended(store: Store) -> None:
+def test_records_an_accepted_deletion_only_after_its_intent(store: Store) -> None:
     with store.write() as connection:
         intended, planned = (
             rows.add_item(connection, number, image(number), state=state)
@@ -209,11 +205,11 @@ def test_an_accepted_deletion_is_recorded_of_what_was_intended(store: Store) -> 
         )
         sweeping.record_accepted(connection, [(intended, "op1"), (planned, "op2")], NOW)
         sweeping.record_accepted(connection, [], NOW)
-        found = [rows.get_item(connection, number) for number in (0, 1)]
-    assert [(one.state, one.operation_id) for one in found] == [("accepted", "op1"), ("planned", None)]
+        stored_items = [rows.get_item(connection, number) for number in (0, 1)]
+    assert [(stored.state, stored.operation_id) for stored in stored_items] == [("accepted", "op1"), ("planned", None)]
 
 
-def test_what_is_barred_is_told_to_who_holds_it(store: Store) -> None:
+def test_reports_a_stop_reason_to_the_holder_of_the_batch(store: Store) -> None:
     with store.write() as connection:
         items = [rows.add_item(connection, number, image(number)) for number in range(3)]
         rows.add_item(connection, 3, image(3), state="deleted")
@@ -222,7 +218,7 @@ def test_what_is_barred_is_told_to_who_holds_it(store: Store) -> None:
         assert sweeping.items_in_states(connection, "run-1", [0, 1], ["intent"]) == {}
 
 
-def test_outcomes_are_counted_audited_and_tallied_once(store: Store) -> None:
+def test_counts_audits_and_tallies_outcomes_once(store: Store) -> None:
     outcomes = [
         Outcome("deleted"), Outcome("gone"), Outcome("skipped", "locked", "by a rule"), Outcome("failed", None, "no"),
         Outcome("skipped", "locked"),
@@ -238,8 +234,8 @@ def test_outcomes_are_counted_audited_and_tallied_once(store: Store) -> None:
         row = rows.only(connection, run)
         assert [row[name] for name in ("deleted", "gone", "skipped", "failed", "systemic_failures")] == [1, 1, 2, 1, 0]
         assert rows.column(connection, audit, "outcome") == ["deleted", "gone"]
-        told = connection.execute(select(tally.c.name, tally.c.label, tally.c.value).order_by(tally.c.name)).all()
-    assert told == [("failed", "other", 1), ("skipped", "locked", 2)]
+        tallied = connection.execute(select(tally.c.name, tally.c.label, tally.c.value).order_by(tally.c.name)).all()
+    assert tallied == [("failed", "other", 1), ("skipped", "locked", 2)]
 
 
 @pytest.mark.parametrize(
@@ -250,13 +246,13 @@ def test_outcomes_are_counted_audited_and_tallied_once(store: Store) -> None:
     ],
     ids=["it answers", "a failure", "but has failed since", "but has answered otherwise"],
 )  # fmt: skip
-def test_a_row_of_failures_ends_where_the_registry_answers(
+def test_a_series_of_failures_ends_when_the_registry_works(
     store: Store, outcome: Outcome, answers: bool | None, left: int
 ) -> None:
     with store.write() as connection:
         rows.add_run(connection, systemic_failures=4)
-        one = rows.add_item(connection, 0, image(0), state="intent")
-        sweeping.record_outcomes(connection, "run-1", [(one, outcome)], NOW, answers=answers)
+        added_item = rows.add_item(connection, 0, image(0), state="intent")
+        sweeping.record_outcomes(connection, "run-1", [(added_item, outcome)], NOW, answers=answers)
         assert rows.only(connection, run)["systemic_failures"] == left
 
 
@@ -268,7 +264,7 @@ def test_a_row_of_failures_ends_where_the_registry_answers(
         pytest.param({"path": "elsewhere"}, [False, False, False, False, True], id="of one repository"),
     ],
 )
-def test_batches_that_nobody_holds_are_done(store: Store, more: dict[str, Any], done: list[bool]) -> None:
+def test_finishes_free_batches_without_unfinished_items(store: Store, more: dict[str, Any], done: list[bool]) -> None:
     states: list[tuple[str, dict[str, Any]]] = [
         ("failed", {"lease_until": NOW - SECOND}), ("planned", {}), ("skipped", {"lease_until": NOW}), ("intent", {}),
         ("deleted", {"repository": "elsewhere"}),

@@ -23,7 +23,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
         pytest.param(datetime.max.replace(tzinfo=UTC), 253_402_300_799_999_999, id="the last"),
     ],
 )
-def test_an_instant_is_microseconds_and_comes_back_as_it_was(store: Store, moment: datetime, kept: int) -> None:
+def test_stores_an_instant_as_microseconds_and_reads_it_back(store: Store, moment: datetime, kept: int) -> None:
     with store.write() as connection:
         connection.execute(insert(heartbeat).values(name="beat", at=moment))
         assert connection.execute(text("select at from heartbeat")).scalar_one() == kept
@@ -32,12 +32,12 @@ def test_an_instant_is_microseconds_and_comes_back_as_it_was(store: Store, momen
     assert (back, back.utcoffset()) == (moment, timedelta(0))
 
 
-def test_an_instant_without_its_zone_is_refused() -> None:
+def test_refuses_an_instant_without_a_time_zone() -> None:
     with pytest.raises(TypeError):
         Instant().process_bind_param(datetime(2026, 1, 1), None)  # type: ignore[arg-type]  # noqa: DTZ001 -- the case
 
 
-def test_no_instant_is_none(store: Store) -> None:
+def test_stores_none_as_null(store: Store) -> None:
     with store.write() as connection:
         add_run(connection)
         assert column(connection, run, "finished_at") == [None]

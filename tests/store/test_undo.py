@@ -35,17 +35,17 @@ def either(new_store: Callable[[], str | None], make_memory_harness: MakeMemoryH
 
 
 class TestWhatIsKept:
-    def test_bytes_type_tags_and_children_with_the_intent(
+    def test_saves_bytes_type_tags_and_children_with_the_intent(
         self, registry: MemoryRegistry, either: MemoryHarness
     ) -> None:
         family = Family(registry)
         run = either.sweep()
         with either.store.read() as connection:
-            kept = {one.manifest.digest: one for one in rows.find_by_run(connection, run.id, "shop/api")}
+            kept = {record.manifest.digest: record for record in rows.find_by_run(connection, run.id, "shop/api")}
             assert rows.repositories_of(connection, run.id) == {"shop/api": 7}
             assert rows.count_unsaved(connection, run.id) == 0
-        assert {one: (found.manifest.body, found.manifest.media_type) for one, found in kept.items()} == {
-            one.digest: (one.body, one.media_type) for one in family.all
+        assert {name: (record.manifest.body, record.manifest.media_type) for name, record in kept.items()} == {
+            image.digest: (image.body, image.media_type) for image in family.all
         }
         outer = kept[family.outer.digest].image
         assert (outer.tags, outer.children) == (
@@ -54,21 +54,23 @@ class TestWhatIsKept:
         )
         assert kept[family.referrer.digest].image.subject == family.children[0].digest
 
-    def test_before_the_deletion(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
-        one = registry.push_image("shop/api", "old", layers=["a"])
+    def test_saves_the_manifest_before_the_deletion(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+        image = registry.push_image("shop/api", "old", layers=["a"])
         harness.sweep()
-        calls = [call for call, path, what in registry.asked if (path, what) == ("shop/api", one.digest)]
+        calls = [call for call, path, what in registry.asked if (path, what) == ("shop/api", image.digest)]
         assert calls.index("keep") < calls.index("delete")
 
-    def test_what_cannot_be_kept_is_not_deleted(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
-        one = registry.push_image("shop/api", "old", layers=["a"])
+    def test_does_not_delete_an_image_whose_manifest_cannot_be_saved(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
+        image = registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("keep", "shop/api", BadResponseError("other bytes than its digest names"))
         run = harness.sweep()
         assert (run.deleted, run.failed) == (0, 1)
-        assert registry.whole("shop/api", one.digest)
-        assert ("delete", "shop/api", one.digest) not in registry.asked
+        assert registry.whole("shop/api", image.digest)
+        assert ("delete", "shop/api", image.digest) not in registry.asked
 
-    def test_nothing_without_an_intent(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_saves_nothing_without_an_intent(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         run_id, task_calls = harness.plan()
         with harness.store.write() as connection:
@@ -77,10 +79,10 @@ class TestWhatIsKept:
         assert harness.run(run_id).skipped == 1
         assert count(harness) == 0
 
-    def test_once_though_it_is_intended_again_and_only_what_went_is_put_back(
+    def test_saves_a_manifest_once_and_restores_only_deleted_images(
         self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
-        one = registry.push_image("shop/api", "old", layers=["a"])
+        image = registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("delete", "shop/api", UnavailableError("a cut connection", maybe_done=True))
         run_id, task_calls = harness.plan()
         harness.carry_out(task_calls)
@@ -92,9 +94,9 @@ class TestWhatIsKept:
             connection.execute(update(batch).values(published_at=None))
         harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))
         assert harness.run(run_id).deleted == 1
-        assert registry.asked_about("keep", "shop/api") == [one.digest]
+        assert registry.asked_about("keep", "shop/api") == [image.digest]
 
-    def test_as_long_as_its_plan(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+    def test_keeps_a_manifest_as_long_as_its_plan(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         run = either.sweep()
         with suppress(ZeroDivisionError), either.store.write() as connection:  # a crash in the midst of forgetting
@@ -107,7 +109,7 @@ class TestWhatIsKept:
         with pytest.raises(NothingToRestoreError, match=r"no manifest that run .* deleted is saved \(any more\)"):
             find(either, run.id)
 
-    def test_though_runs_that_delete_nothing_come_after_it(
+    def test_keeps_a_manifest_through_later_runs_that_delete_nothing(
         self, registry: MemoryRegistry, either: MemoryHarness
     ) -> None:
         taken = []
@@ -125,7 +127,9 @@ class TestWhatIsKept:
         with pytest.raises(NothingToRestoreError, match=r"the last 30 runs that deleted anything"):
             find(either, taken[0][1].id)
 
-    def test_of_a_run_of_which_only_doubt_is_left(self, registry: MemoryRegistry, either: MemoryHarness) -> None:
+    def test_keeps_manifests_of_a_run_with_only_unconfirmed_deletions(
+        self, registry: MemoryRegistry, either: MemoryHarness
+    ) -> None:
         gone, run = unconfirmed(registry, either)
         for _ in range(3):
             either.sweep(dry_run=True)
@@ -137,7 +141,9 @@ class TestWhatIsKept:
         with pytest.raises(NothingToRestoreError, match=r"is saved \(any more\)"):
             find(either, run.id)
 
-    def test_not_of_a_run_that_surely_deleted_nothing(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
+    def test_forgets_manifests_of_a_run_that_deleted_nothing(
+        self, registry: MemoryRegistry, harness: MemoryHarness
+    ) -> None:
         registry.push_image("shop/api", "old", layers=["a"])
         registry.fail("delete", "shop/api", PermissionDeniedError("denied"))
         refused = harness.sweep()

@@ -23,32 +23,32 @@ from worker.store.verification import MAX_LISTED, DeletionState, Difference, Uns
     ],
     ids=["swept", "its lease ran out", "held", "not swept", "verified", "ended"],
 )
-def test_a_swept_run_is_verified_by_one(store: Store, facts: dict[str, Any], claimed: bool) -> None:
+def test_one_worker_claims_the_verification_of_a_swept_run(store: Store, facts: dict[str, Any], claimed: bool) -> None:
     with store.write() as connection:
         add_run(connection, **{"swept_at": NOW} | facts)
-        found = verification.claim(connection, "run-1", owner="me", now=NOW, until=NOW + HOUR)
-        assert (found is not None) is claimed
-        if found is not None:
-            assert found.verifications == 1
+        listed_claimed = verification.claim(connection, "run-1", owner="me", now=NOW, until=NOW + HOUR)
+        assert (listed_claimed is not None) is claimed
+        if listed_claimed is not None:
+            assert listed_claimed.verifications == 1
             assert verification.claim(connection, "run-1", owner="you", now=NOW, until=NOW + HOUR) is None
-            lease = verification.lease_of(found)
+            lease = verification.lease_of(listed_claimed)
             assert leases.holds(connection, lease)
             connection.execute(run.update().values(state="finished"))
             assert not leases.holds(connection, lease)
 
 
 @pytest.mark.parametrize("count", [0, 2, MAX_LISTED, MAX_LISTED + 1])
-def test_differences_are_listed_up_to_a_number_and_counted(store: Store, count: int) -> None:
+def test_lists_a_limited_number_of_differences_and_counts_all(store: Store, count: int) -> None:
     differences = [Difference(PATH, f"sha256:{number}", "is there") for number in range(count)]
     with store.write() as connection:
         add_run(connection, swept_at=NOW)
-        found = verification.claim(connection, "run-1", owner="me", now=NOW, until=NOW + HOUR)
-        assert found is not None
-        lease = verification.lease_of(found)
+        claimed = verification.claim(connection, "run-1", owner="me", now=NOW, until=NOW + HOUR)
+        assert claimed is not None
+        lease = verification.lease_of(claimed)
         assert verification.record(connection, lease, differences, NOW, ["a", "b"])
         written = runs.get(connection, "run-1")
         assert written is not None
-        assert not verification.record(connection, leases.Lease(run, {"id": "run-1"}, found.fence - 1), [], NOW)
+        assert not verification.record(connection, leases.Lease(run, {"id": "run-1"}, claimed.fence - 1), [], NOW)
         assert runs.get(connection, "run-1") == written
     assert (written.difference_count, written.verified_at, written.emptied_repositories) == (count, NOW, ("a", "b"))
     assert len(written.differences) == min(count, MAX_LISTED + 1)
@@ -56,17 +56,17 @@ def test_differences_are_listed_up_to_a_number_and_counted(store: Store, count: 
         assert written.differences[-1] == {"repository": "", "digest": None, "difference": "and 1 more"}
 
 
-def test_a_verification_that_is_given_up_says_why(store: Store) -> None:
+def test_a_verification_that_was_given_up_has_a_reason(store: Store) -> None:
     with store.write() as connection:
         add_run(connection, swept_at=NOW)
-        one = runs.get(connection, "run-1")
-        assert one is not None
-        given_up = verification.give_up(connection, one, "no answer", NOW)
+        stored = runs.get(connection, "run-1")
+        assert stored is not None
+        given_up = verification.give_up(connection, stored, "no answer", NOW)
     assert (given_up.verified_at, given_up.difference_count) == (NOW, 1)
     assert given_up.differences == ({"repository": "", "digest": None, "difference": "no answer"},)
 
 
-def test_what_a_sweep_left_of_a_repository(store: Store) -> None:
+def test_reports_the_states_of_planned_deletions_after_a_sweep(store: Store) -> None:
     states: list[dict[str, Any]] = [
         {"state": "deleted", "attempts": 1},
         {"state": "gone"},
@@ -82,13 +82,13 @@ def test_what_a_sweep_left_of_a_repository(store: Store) -> None:
         add_item(connection, 90, image(90), repository="elsewhere", state="deleted")
         left = verification.deletion_states(connection, "run-1", PATH)
         deleted = list(verification.deleted_images(connection, "run-1"))
-    begun = {name: one.attempted for name, one in left.items()}
+    begun = {name: state.attempted for name, state in left.items()}
     assert left[digest(2)] == DeletionState(image(2), "planned", attempted=False)
     assert begun == {digest(number): number in (0, 3, 4) for number in range(6)}
-    assert sorted(one.digest for one in deleted) == sorted(digest(number) for number in (0, 1, 90))
+    assert sorted(listed_image.digest for listed_image in deleted) == sorted(digest(number) for number in (0, 1, 90))
 
 
-def test_what_was_not_deleted_is_told_by_cause_with_its_first_image(store: Store) -> None:
+def test_groups_unsuccessful_items_by_cause_with_their_first_image(store: Store) -> None:
     rows: list[tuple[str, str | None, str | None]] = [
         ("deleted", None, None), ("skipped", "locked", "by a rule"), ("failed", None, "HTTP 500"),
         ("skipped", "locked", "again"), ("failed", "unconfirmed", None), ("planned", None, None),

@@ -39,11 +39,9 @@ def plan_context_of(
     return plan_context, gathered.warnings
 
 
-def record_held_digests(
-    store: Store, registry: RegistrySettings, plan_context: PlanContext, inventory: Inventory
-) -> None:
+def record_held_digests(store: Store, registry: RegistrySettings, context: PlanContext, inventory: Inventory) -> None:
     """Record the digests of held ids from the inventory: a registry that changes its kind changes its ids."""
-    held_ids = {hold.value for hold in plan_context.holds.holds if hold.kind == "image" and hold.digest is None}
+    held_ids = {hold.value for hold in context.holds.holds if hold.kind == "image" and hold.digest is None}
     if not held_ids:
         return
     images = (image for repository in inventory.repositories() for image in repository.images)

@@ -114,6 +114,5 @@ def _push_times(registry: RegistrySettings, before: RegistryHistory) -> PushTime
         return replace(own, returned=frozenset(before.last_scan.returned if before.last_scan else ()))
     if trusted is not None:
         return trusted_after(trusted)
-    return (
-        distrust(before.last_scan.suspicion) if before.last_scan is not None and before.last_scan.suspicion else TRUSTED
-    )
+    suspicion = before.last_scan.suspicion if before.last_scan else ""
+    return distrust(suspicion) if suspicion else TRUSTED

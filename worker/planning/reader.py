@@ -60,9 +60,8 @@ class RepositoryReader:
         """Request, by digest, the images that the last scan listed here and that no tag names now."""
         listed = [image.digest for image in images]
         ours = self.before.deleted_by_us.get(path, ())
-        gone = find_absent(
-            self.before.repository(path), digest_rows(listed), digest_rows(ours), self.before.accepted_at
-        )
+        history, accepted_at = self.before.repository(path), self.before.accepted_at
+        gone = find_absent(history, digest_rows(listed), digest_rows(ours), accepted_at)
         lost = self._planned(path) - {*listed, *ours} if gone.new else frozenset()
         if not lost:
             return

@@ -10,21 +10,14 @@ from policies.limits import Exceeded
 from policies.plan import Survey
 from policies.scan_history import (
     VANISHED_SHARE,
-    RepositoryHistory,
     TaggedDigest,
     Vanished,
     add_up_absent,
     find_absent,
     update_history,
 )
-from worker.store.scan_history import (
-    LAST_SCAN_PATH,
-    REMOVED,
-    LastScan,
-    RegistryHistory,
-    pack_last_scan,
-    pack_repository,
-)
+from worker.store import scan_history as rows
+from worker.store.scan_history import LastScan, RegistryHistory
 
 _NOTHING = digest_rows([])
 
@@ -46,10 +39,6 @@ class HistoryComparison:
             return ()
         return (Exceeded("vanished", self.vanished.share, VANISHED_SHARE),)
 
-    def paths_gone(self) -> Iterator[str]:
-        """Repositories in the history that do not exist any more."""
-        return (path for path in self.before.seen if path not in self.listed and path not in self.unreadable)
-
 
 def compare(
     before: RegistryHistory,
@@ -64,13 +53,9 @@ def compare(
     listed = {survey.path: survey.digests for survey in surveys}
     failed = frozenset(failure.repository for failure in unreadable)
     unasked = frozenset(path for path in before.seen if not asks_for(path))
+    ours = {path: digest_rows(before.deleted_by_us.get(path, ())) for path in before.seen}
     parts = (
-        find_absent(
-            before.seen[path],
-            listed.get(path, _NOTHING),
-            digest_rows(before.deleted_by_us.get(path, ())),
-            before.accepted_at,
-        )
+        find_absent(before.seen[path], listed.get(path, _NOTHING), ours[path], before.accepted_at)
         for path in before.seen
         if path not in failed and path not in unasked
     )
@@ -86,35 +71,26 @@ class ScanHistoryRows:
 
     def repository_rows(self, path: str, images: Iterable[TaggedDigest]) -> tuple[tuple[str, bytes], ...]:
         """The row of a repository with these images, or none if its history did not change."""
-        before = self.compared.before.repository(path)
-        after = self._after(path, before, tuple(images))
-        return () if after.pack() == before.pack() else ((path, pack_repository(after)),)
+        compared, before = self.compared, self.compared.before
+        old = before.repository(path)
+        new = update_history(
+            old,
+            tuple(images),
+            self.now,
+            deleted=digest_rows(before.deleted_by_us.get(path, ())),
+            gone=digest_rows(sorted(before.gone.get(path, ()))),
+            accepted_at=before.accepted_at,
+            suspicious_absence=compared.vanished.suspicious_absence,
+        )
+        return () if new.pack() == old.pack() else ((path, rows.pack_repository(new)),)
 
     def remaining_rows(self, suspicion: str) -> Iterator[tuple[str, bytes]]:
         """The rows of repositories that do not exist any more, then the row of the registry."""
-        for path in self.compared.paths_gone():
-            yield from ((path, REMOVED),) if path in self.compared.unasked else self.repository_rows(path, ())
-        before = self.compared.before
-        unread = self.compared.unreadable
-        lagging = (
-            {path: before.last_scan.listed_at(path) for path in before.seen if path in unread}
-            if before.last_scan
-            else {}
-        )
-        yield (
-            LAST_SCAN_PATH,
-            pack_last_scan(
-                LastScan(self.now, lagging, suspicion, before.last_scan.returned if before.last_scan else ())
-            ),
-        )
-
-    def _after(self, path: str, before: RepositoryHistory, images: tuple[TaggedDigest, ...]) -> RepositoryHistory:
-        return update_history(
-            before,
-            images,
-            self.now,
-            deleted=digest_rows(self.compared.before.deleted_by_us.get(path, ())),
-            gone=digest_rows(sorted(self.compared.before.gone.get(path, ()))),
-            accepted_at=self.compared.before.accepted_at,
-            suspicious_absence=self.compared.vanished.suspicious_absence,
-        )
+        compared, before = self.compared, self.compared.before
+        for path in before.seen:
+            if path not in compared.listed and path not in compared.unreadable:
+                yield from ((path, rows.REMOVED),) if path in compared.unasked else self.repository_rows(path, ())
+        last = before.last_scan
+        lagging = {path: last.listed_at(path) for path in before.seen if path in compared.unreadable} if last else {}
+        new = LastScan(self.now, lagging, suspicion, last.returned if last else ())
+        yield rows.LAST_SCAN_PATH, rows.pack_last_scan(new)

@@ -93,9 +93,8 @@ def needs_of(saved: SavedManifest) -> Needs:
         manifest = msgspec.json.decode(saved.body, type=_Manifest)
     except (ValueError, RecursionError):
         return Needs()
-    blobs = [
-        blob.digest for blob in (manifest.config, *(manifest.layers or ())) if blob and blob.digest and not blob.urls
-    ]
+    parts = filter(None, (manifest.config, *(manifest.layers or ())))
+    blobs = [blob.digest for blob in parts if blob.digest and not blob.urls]
     types = ("", *IMAGE_TYPES, *INDEX_TYPES)
     listed = [child.digest for child in manifest.manifests or () if child.media_type in types]
     return Needs(tuple(dict.fromkeys(blobs)), tuple(dict.fromkeys(filter(None, listed))))
@@ -119,9 +118,7 @@ class ImageRestorer:
     sources: Sources
     partly: bool = False  # restore the tags of an index even if listed images are missing
     answers: dict[str, Answer] = field(default_factory=dict)  # by digest
-    _there: dict[str, bool] = field(
-        default_factory=dict
-    )  # by digest, of listed manifests that were not restored: whether the registry has them
+    _there: dict[str, bool] = field(default_factory=dict)  # by digest, listed manifests that were not restored
     _fetched: set[str] = field(default_factory=set)  # blobs that were fetched while a manifest protected them
 
     def restore(self, wanted: WantedImage) -> RestoredImage:

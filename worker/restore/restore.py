@@ -44,10 +44,8 @@ class RestoreUnsupportedError(Exception):
     exit_code = 2
 
     def __init__(self, what: RegistrySettings | str) -> None:
-        message = (
-            what if isinstance(what, str) else f"{what.name} is a {what.kind}, which cannot restore deleted images"
-        )
-        super().__init__(message)
+        kind = "" if isinstance(what, str) else f"{what.name} is a {what.kind}, which cannot restore deleted images"
+        super().__init__(kind or what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +82,15 @@ def _of_run(connection: Connection, settings: Settings, run: Run) -> RestoreRequ
     registry = next((entry for entry in settings.registries.values() if entry.key == run.registry_key), None)
     if registry is None:
         key = run.registry_key.replace("|", " ").strip()
-        raise NothingToRestoreError(
-            f"run {run.id} deleted from {run.registry} ({key}), which {settings.path} does not have"
-        )
+        registry_text = f"{run.registry} ({key})"
+        raise NothingToRestoreError(f"run {run.id} deleted from {registry_text}, which {settings.path} does not have")
     if not _can_restore(registry):
         raise RestoreUnsupportedError(registry)
     if repositories := undo.repositories_of(connection, run.id):
         return RestoreRequest(registry, run.id, repositories, unsaved=undo.count_unsaved(connection, run.id))
     if run.deleted or run.gone or (run.forgotten and run.failed):  # then an `unconfirmed` image is among the failures
-        raise NothingToRestoreError(
-            f"no manifest that run {run.id} deleted is saved (any more); {_retention(settings)}"
-        )
+        unsaved = f"no manifest that run {run.id} deleted is saved (any more)"
+        raise NothingToRestoreError(f"{unsaved}; {_retention(settings)}")
     raise NothingToRestoreError(f"run {run.id} deleted nothing: there is nothing to restore")
 
 

@@ -79,12 +79,8 @@ def measure(connection: Connection) -> Measures:
     for reading in connection.execute(select(*columns)):
         measures[reading.registry].evidence[reading.source] = reading.as_of
         measures[reading.registry].foreign_references[reading.source] = reading.foreign_references
-    differences = (
-        select(run.c.registry, func.sum(run.c.difference_count))
-        .where(run.c.state == "finished")
-        .group_by(run.c.registry)
-    )
-    for name, count in connection.execute(differences):
+    differences = select(run.c.registry, func.sum(run.c.difference_count)).group_by(run.c.registry)
+    for name, count in connection.execute(differences.where(run.c.state == "finished")):
         measures[name].differences = int(count or 0)
     for row in _newest(connection, run.c.finished_at, run.c.state == "finished", run.c.outcome != "missed"):
         measures[row["registry"]].finished = row

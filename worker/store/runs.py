@@ -244,10 +244,7 @@ def scan_lease(claimed: Run) -> Lease:
 
 
 def supersede(connection: Connection, registry: str, registry_key: str, newer: str, now: datetime) -> list[str]:
-    """Finish blocked runs of the same registry, or the same entry of the file, after a newer plan; return their ids.
-
-    Their plans are out of date.
-    """
+    """Finish blocked runs of the same registry, or the same entry of the file, after a newer plan; return their ids."""
     same = or_(run.c.registry_key == registry_key, run.c.registry == registry)
     older = list(connection.scalars(select(run.c.id).where(same, run.c.state == "blocked", run.c.id != newer)))
     message = f"superseded by the plan of run {newer}"

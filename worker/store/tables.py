@@ -88,9 +88,7 @@ run = _table(
     Column("suspicion", Text),  # why push times are not trusted
     Column("warnings", Text, nullable=False, server_default="[]"),  # JSON: [{code, message}]
     Column("unreadable_images", Text, nullable=False, server_default="[]"),  # JSON: [{repository, digest, reason}]
-    Column(
-        "emptied_repositories", Text, nullable=False, server_default="[]"
-    ),  # JSON: [path]: the sweep deleted every image
+    Column("emptied_repositories", Text, nullable=False, server_default="[]"),  # JSON: [path]: no image is left
     Column("opened_by", Text),  # user@host, or the API's caller; null: the schedule
     Column("approved_by", Text),
     Column("aborted_by", Text),
@@ -193,12 +191,8 @@ blob = _table(
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("remaining", Integer, nullable=False),  # references not yet deleted or gone
-    Column(
-        "deleted_by_us", Boolean, nullable=False, server_default=text("false")
-    ),  # at least one reference was deleted by us
-    Column(
-        "still_referenced", Boolean, nullable=False, server_default=text("false")
-    ),  # an image pushed since the plan references it
+    Column("deleted_by_us", Boolean, nullable=False, server_default=text("false")),  # at least one reference
+    Column("still_referenced", Boolean, nullable=False, server_default=text("false")),  # by a newer image
 )
 
 manifest = _table(

@@ -123,15 +123,9 @@ def find_by_reference(connection: Connection, registry_key: str, text: str) -> l
 
 
 def _records(connection: Connection, where: ColumnElement[bool], *order: ColumnElement[object]) -> list[UndoRecord]:
-    rows = connection.execute(select(undo).join(item_table, _SAME).where(_GONE, where).order_by(*order))
-    return [
-        UndoRecord(
-            row.run_id,
-            row.item,
-            row.repository,
-            decode_image(row.image),
-            SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body)),
-            row.at,
-        )
-        for row in rows
-    ]
+    records = []
+    for row in connection.execute(select(undo).join(item_table, _SAME).where(_GONE, where).order_by(*order)):
+        manifest = SavedManifest(row.digest, row.media_type, zstandard.decompress(row.body))
+        image = decode_image(row.image)
+        records.append(UndoRecord(row.run_id, row.item, row.repository, image, manifest, row.at))
+    return records

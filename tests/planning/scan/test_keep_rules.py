@@ -27,12 +27,14 @@ RULES = [
         pytest.param([], [], id="an empty registry"),
     ],
 )
-def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags: list[str], dead: list[str]) -> None:
+def test_warns_of_a_keep_rule_that_matches_nothing(
+    fake: FakeRegistry, tmp_path: Path, tags: list[str], dead: list[str]
+) -> None:
     for number, tag in enumerate(tags):
         fake.push("shop/api", tag, layers=[number])
     harness = Harness(served(fake), tmp_path, rules=RULES, mode="dry-run", rate={"requests_per_second": 1000})
     planned = plan_live(harness.settings, "production", store=harness.store)
-    images = [image for one in planned.inventory.repositories() for image in one.images]
+    images = [image for repository in planned.inventory.repositories() for image in repository.images]
     offline = {}
     for unreadable in ((), (Unreadable(repository="shop/web", reason="a time-out"),)):
         head = InventoryHead(registry="production", listed_at=planned.now, unreadable=unreadable)
@@ -41,9 +43,9 @@ def test_a_keep_rule_that_keeps_nothing(fake: FakeRegistry, tmp_path: Path, tags
         with plan_inventory(path, planned.registry.policy, planned.now) as saved:
             offline[bool(unreadable)] = saved.plan.warnings
     assert planned.warnings == offline[False]
-    assert [one.code for one in planned.warnings] == ["keep_rule_matches_nothing" for _ in dead]
-    assert all(f"'{name}'" in one.message for name, one in zip(dead, planned.warnings, strict=True))
+    assert [warning.code for warning in planned.warnings] == ["keep_rule_matches_nothing" for _ in dead]
+    assert all(f"'{name}'" in warning.message for name, warning in zip(dead, planned.warnings, strict=True))
     assert offline[True] == ()
     run = harness.sweep()
-    assert [one["code"] for one in run.warnings] == [one.code for one in planned.warnings]
+    assert [warning["code"] for warning in run.warnings] == [warning.code for warning in planned.warnings]
     harness.store.dispose()

@@ -36,12 +36,12 @@ def make_harness(fake: FakeRegistry, folder: Path, rules: list[dict[str, Any]]) 
 def offline(planned: Planned, folder: Path) -> set[str]:
     """The digests that a plan from the saved inventory deletes, at the same instant."""
     inventory = planned.inventory
-    images = (image for one in inventory.repositories() for image in one.images)
+    images = (image for repository in inventory.repositories() for image in repository.images)
     head = InventoryHead(registry="production", listed_at=inventory.listed_at, unreadable=inventory.unreadable)
     path = folder / "saved.ndjson"
     path.write_bytes(b"".join(inventory_report(head, images).ndjson()))
     with plan_inventory(path, planned.registry.policy, planned.now) as saved:
-        return {one.digest for one in saved.decisions.records() if one.verdict == "delete"}
+        return {decision.digest for decision in saved.decisions.records() if decision.verdict == "delete"}
 
 
 def live(harness: Harness) -> Planned:
@@ -49,7 +49,7 @@ def live(harness: Harness) -> Planned:
 
 
 def goes(planned: Planned) -> set[str]:
-    return {one.digest for one in planned.decisions.records() if one.verdict == "delete"}
+    return {decision.digest for decision in planned.decisions.records() if decision.verdict == "delete"}
 
 
 @pytest.mark.parametrize("of", ["inputs of the build", "an image that is here"])
@@ -68,7 +68,9 @@ def test_an_index_of_images_keeps_its_children(fake: FakeRegistry, tmp_path: Pat
     harness.store.dispose()
 
 
-def test_a_list_of_referrers_goes_with_its_subject_and_before_what_it_lists(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_deletes_a_list_of_referrers_with_its_subject_before_the_listed_images(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
     images = {}
     for name in ("old", "new"):
         image = fake.push(PATH, name, layers=[len(images)]).digest

@@ -28,7 +28,7 @@ def push_unreadable(registry: FakeRegistry, *tags: str) -> str:
     return registry.put("shop/api", body.encode(), m.IMAGE, *tags).digest
 
 
-def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_names_an_unreadable_image_that_the_file_can_ignore(registry: FakeRegistry, tmp_path: Path) -> None:
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
     registry.push("shop/web", "v1")
     odd = push_unreadable(registry, "pr-2")
@@ -36,7 +36,9 @@ def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistr
 
     run = harness.sweep()
     assert (run.outcome, run.planned, registry.deleted) == ("partial", 0, [])
-    assert [(one["repository"], one["digest"]) for one in run.unreadable_images] == [("shop/api", odd)]
+    assert [(unreadable["repository"], unreadable["digest"]) for unreadable in run.unreadable_images] == [
+        ("shop/api", odd)
+    ]
     assert "unreadable_images" in [warning["code"] for warning in run.warnings]
 
     harness.rewrite(rules=PULL_REQUESTS, ignore_unreadable=[odd])
@@ -45,13 +47,13 @@ def test_an_unreadable_image_is_named_and_can_be_set_aside(registry: FakeRegistr
     assert registry.deleted == [("shop/api", old.digest)]
 
 
-def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_explains_why_an_image_is_unreadable(registry: FakeRegistry, tmp_path: Path) -> None:
     inner, broken, whole = (registry.push("shop/api", tag, layers=[tag.encode()]) for tag in ("a", "b", "c"))
     odd = push_unreadable(registry, "d")
     registry.fault("status", "GET", f"/manifests/{inner.digest}", times=None, status=400, code="MANIFEST_INVALID")
     registry.fault("html", "GET", f"/manifests/{broken.digest}", times=None, status=200)
     run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
-    reasons = {one["digest"]: one["reason"] for one in run.unreadable_images}
+    reasons = {unreadable["digest"]: unreadable["reason"] for unreadable in run.unreadable_images}
     assert set(reasons) == {inner.digest, broken.digest, odd}
     assert "could not be read (HTTP 400: MANIFEST_INVALID" in reasons[inner.digest]
     assert f"(the manifest does not have the digest {broken.digest})" in reasons[broken.digest]
@@ -59,7 +61,7 @@ def test_why_an_image_is_unreadable_is_said(registry: FakeRegistry, tmp_path: Pa
     assert whole.digest not in reasons
 
 
-def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside(
+def test_an_unreadable_image_pushed_after_the_plan_stops_its_repository_unless_ignored(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old = registry.push("shop/api", "pr-1", layers=[b"old"])
@@ -86,7 +88,7 @@ def test_one_that_is_pushed_after_the_plan_stops_its_repository_unless_set_aside
     ],
 )
 @pytest.mark.parametrize("tag", ["pr-1", "kept"])
-def test_sizes_that_pushers_make_up_disable_no_run(
+def test_invented_sizes_do_not_fail_a_run(
     registry: FakeRegistry, tmp_path: Path, layers: int, size: int, reclaimed: range, tag: str
 ) -> None:
     registry.push("shop/api", tag, layers=[(m.digest_of(b"%d" % number), size) for number in range(layers)])
@@ -101,22 +103,20 @@ def test_sizes_that_pushers_make_up_disable_no_run(
 
 
 @pytest.mark.parametrize("capitals", [True, False])
-def test_a_repository_whose_name_no_grammar_knows_ends_no_run(
-    registry: FakeRegistry, tmp_path: Path, capitals: bool
-) -> None:
+def test_an_invalid_repository_name_does_not_fail_a_run(registry: FakeRegistry, tmp_path: Path, capitals: bool) -> None:
     old, other = registry.push("shop/api", "pr-1"), registry.push("Team/App", "pr-1", layers=[b"other"])
     registry.empty("Bad//name")
     registry.switches.capitals = capitals
     run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     assert run.outcome == "partial"
     unreadable = ["Bad//name"] if capitals else ["Bad//name", "Team/App"]
-    assert [one["repository"] for one in run.unreadable] == unreadable
+    assert [failure["repository"] for failure in run.unreadable] == unreadable
     expected = [("Team/App", other.digest)] if capitals else []
     assert sorted(registry.deleted) == [*expected, ("shop/api", old.digest)]
 
 
 @pytest.mark.parametrize("beside", ["nothing", "an empty repository"])
-def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
+def test_a_registry_with_only_unserved_names_does_not_fail_a_run(
     registry: FakeRegistry, tmp_path: Path, beside: str
 ) -> None:
     registry.push("Team/App", "pr-1")
@@ -125,7 +125,7 @@ def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
         registry.empty("shop/api")
     run = Harness(served(registry), tmp_path, rules=PULL_REQUESTS).sweep()
     assert (run.outcome, run.planned, run.complete) == ("partial", 0, False)
-    reasons = {one["repository"]: one["reason"] for one in run.unreadable}
+    reasons = {failure["repository"]: failure["reason"] for failure in run.unreadable}
     assert sorted(reasons) == ["Bad//name", "Team/App"]
     assert "the catalog lists an invalid repository name: 'Bad//name'" in reasons["Bad//name"]
     assert "no specification allows the repository name 'Team/App'" in reasons["Team/App"]
@@ -133,7 +133,7 @@ def test_a_registry_of_nothing_but_unserved_names_fails_no_run(
 
 
 @pytest.mark.parametrize("path", ["/shop/api/tags/", "/tags/"], ids=["the others", "all that are asked for"])
-def test_a_registry_that_cannot_be_listed_fails_the_run_whatever_its_names(
+def test_an_unlistable_registry_fails_the_run_despite_unserved_names(
     registry: FakeRegistry, tmp_path: Path, path: str
 ) -> None:
     registry.push("shop/api", "pr-1")

@@ -43,7 +43,7 @@ def row(simulator: Simulator, image: dict[str, Any], *tags: str, **more: str) ->
         pytest.param('""', id="empty"),
     ],
 )
-def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
+def test_an_invalid_tag_makes_its_repository_unreadable(
     simulator: Simulator, make_harness: Callable[..., Harness], tag: str
 ) -> None:
     strange = simulator.push("shop/api", tags=["pr-1"], age=DAY)
@@ -54,7 +54,7 @@ def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
 
     assert (run.state, run.outcome, run.deleted) == ("finished", "partial", 1)
     assert simulator.deleted_ids() == {other["id"]}
-    ((repository, reason),) = [(one["repository"], one["reason"]) for one in run.unreadable]
+    ((repository, reason),) = [(failure["repository"], failure["reason"]) for failure in run.unreadable]
     assert repository == "shop/api"
     assert reason.isprintable()
     assert len(reason) < 500
@@ -62,7 +62,7 @@ def test_a_tag_that_no_registry_has_makes_its_repository_unreadable(
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("tag", ["production", "pr-2"])
-def test_an_image_in_two_rows_stays_where_what_is_read_again_is_not_what_was_planned(
+def test_keeps_an_image_in_two_rows_that_differs_when_read_again(
     simulator: Simulator, make_harness: Callable[..., Harness], order: int, tag: str
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=DAY)
@@ -73,4 +73,6 @@ def test_an_image_in_two_rows_stays_where_what_is_read_again_is_not_what_was_pla
     run = harness.sweep()
 
     assert simulator.deleted_ids() == set()
-    assert [one.decision.tags for one in harness.items(run.id)] == ([] if tag == "production" else [("pr-1", "pr-2")])
+    assert [planned_item.decision.tags for planned_item in harness.items(run.id)] == (
+        [] if tag == "production" else [("pr-1", "pr-2")]
+    )

@@ -10,7 +10,7 @@ from tests.support.simulator.client import Simulator
 DAY = timedelta(days=1)
 
 
-def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, make_harness: MakeHarness) -> None:
+def test_keeps_every_image_of_an_unlistable_repository(simulator: Simulator, make_harness: MakeHarness) -> None:
     hidden = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     seen = simulator.push("shop/web", tags=["pr-1"], age=30 * DAY)
     simulator.fault("html", path="repositoryName=.*api")
@@ -20,7 +20,7 @@ def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, 
 
     assert harness.outcomes(run.id) == {seen["digest"]: ("deleted", None)}
     assert (run.outcome, run.complete, run.images) == ("partial", False, 1)
-    assert [one["repository"] for one in run.unreadable] == ["shop/api"]
+    assert [failure["repository"] for failure in run.unreadable] == ["shop/api"]
     assert hidden["digest"] in {image["digest"] for image in simulator.images()}
 
 
@@ -33,7 +33,7 @@ def test_a_repository_that_cannot_be_listed_is_kept_whole(simulator: Simulator, 
         pytest.param({}, {"may_view": False}, "production", id="no permission"),
     ],
 )
-def test_a_scan_that_cannot_be_trusted_fails_the_run(
+def test_an_untrustworthy_scan_fails_the_run(
     simulator: Simulator, make_harness: MakeHarness, fault: dict[str, str], switches: dict[str, object], says: str
 ) -> None:
     simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)

@@ -38,7 +38,7 @@ def statuses(registry: FakeRegistry, *paths: str) -> list[int]:
         wire.close()
 
 
-def test_a_cache_that_tells_of_freed_blobs_makes_no_image_whole(started: Starter) -> None:
+def test_a_cached_freed_blob_does_not_make_an_image_whole(started: Starter) -> None:
     registry, harness = started(**FLAVOURS["distribution-3"], blob_cache=True)
     image = registry.push("shop/api", "old", layers=[b"own", b"shared"])
     registry.push("shop/api", "v1", layers=[b"shared"])
@@ -48,11 +48,11 @@ def test_a_cache_that_tells_of_freed_blobs_makes_no_image_whole(started: Starter
     freed = [image.config.digest, image.layers[0].digest]
     assert statuses(registry, *(f"/v2/shop/api/blobs/{digest}" for digest in freed)) == [200, 200]
 
-    found = restore(harness, run.id)[image.digest]
-    assert (found.answer, set(found.missing), found.tags) == ("lost", set(freed), ())
+    result = restore(harness, run.id)[image.digest]
+    assert (result.answer, set(result.missing), result.tags) == ("lost", set(freed), ())
     registry.put("shop/api", image.body, image.media_type, "pushed")  # a client's push is taken, over nothing
-    found = restore(harness, run.id)[image.digest]
-    assert (found.answer, set(found.missing), found.tags) == ("partly", set(freed), ())
+    result = restore(harness, run.id)[image.digest]
+    assert (result.answer, set(result.missing), result.tags) == ("partly", set(freed), ())
     assert list(registry.state()["shop/api"][image.digest]) == ["pushed"]
 
     registry.flush_cache()
@@ -60,38 +60,38 @@ def test_a_cache_that_tells_of_freed_blobs_makes_no_image_whole(started: Starter
     assert restore(harness, run.id)[image.digest].answer == "partly"
 
 
-def test_a_layer_that_only_the_cache_knows_is_not_taken_over_from_elsewhere(started: Starter) -> None:
+def test_does_not_mount_a_layer_that_only_the_cache_has(started: Starter) -> None:
     registry, harness = started(blob_cache=True)
     old = registry.push("shop/api", "old", layers=[b"own"])
     other = registry.push("shop/web", "v1", layers=[b"own"])
     run = harness.sweep()
     registry.remove("shop/web", other.digest)
     registry.collect()
-    found = restore(harness, run.id)[old.digest]
-    assert (found.answer, set(found.missing)) == ("lost", {blob.digest for blob in old.blobs})
+    result = restore(harness, run.id)[old.digest]
+    assert (result.answer, set(result.missing)) == ("lost", {blob.digest for blob in old.blobs})
     assert old.digest not in registry.state()["shop/api"]
 
 
 @pytest.mark.parametrize("partly", [False, True])
-def test_an_index_whose_images_cannot_come_back_gets_its_tag_only_when_asked(started: Starter, partly: bool) -> None:
+def test_tags_an_incomplete_index_only_with_partly(started: Starter, partly: bool) -> None:
     registry, harness = started(takes_incomplete=True, frees_at_once=True)
     gone = registry.push("shop/api", layers=[b"own"])
     index = registry.push_index("shop/api", "old-all", children=[gone.digest])
     run = harness.sweep()
     assert (run.outcome, run.deleted) == ("succeeded", 2)
 
-    found = restore(harness, run.id, partly=partly)
-    assert found[gone.digest].answer == "lost"
-    assert (found[index.digest].answer, found[index.digest].missing) == ("partly", (gone.digest,))
+    results = restore(harness, run.id, partly=partly)
+    assert results[gone.digest].answer == "lost"
+    assert (results[index.digest].answer, results[index.digest].missing) == ("partly", (gone.digest,))
     tags = ("old-all",) if partly else ()
-    assert (found[index.digest].tags, registry.state()["shop/api"]) == (tags, {index.digest: tags})
-    assert ("--partly does it" in found[index.digest].message) is not partly
+    assert (results[index.digest].tags, registry.state()["shop/api"]) == (tags, {index.digest: tags})
+    assert ("--partly does it" in results[index.digest].message) is not partly
 
 
-def test_an_index_whose_images_came_back_gets_its_tag(started: Starter) -> None:
+def test_tags_an_index_whose_images_are_restored(started: Starter) -> None:
     registry, harness = started(takes_incomplete=True)
     image = registry.push("shop/api", layers=[b"own"])
     index = registry.push_index("shop/api", "old-all", children=[image.digest])
     run = harness.sweep()
-    assert {one.answer for one in restore(harness, run.id).values()} == {"whole"}
+    assert {result.answer for result in restore(harness, run.id).values()} == {"whole"}
     assert registry.state()["shop/api"] == {image.digest: (), index.digest: ("old-all",)}

@@ -19,7 +19,7 @@ from worker.store.tables import run as run_table
 OpenStore = Callable[[], Store]
 
 
-def test_reading_makes_no_store(tmp_path: Path) -> None:
+def test_reading_creates_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist yet"):
         open_store(f"sqlite:///{tmp_path}/none.db", create=False)
     assert list(tmp_path.iterdir()) == []
@@ -34,7 +34,7 @@ def test_sqlite_keeps_every_commit(tmp_path: Path) -> None:
     assert settings == {"journal_mode": "wal", "synchronous": 2}
 
 
-def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_no_store(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_text("this is not a database, and nobody may write over it" * 100)
     with pytest.raises(StoreError, match="the store"):
@@ -42,7 +42,7 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     assert path.read_text().startswith("this is not")
 
 
-def test_writers_that_come_together_each_see_their_own_commit(url: str) -> None:
+def test_concurrent_writers_each_see_their_own_commit(url: str) -> None:
     store = open_store(url)
     with store.write() as connection:
         connection.execute(text("create table tally_of_threads (n integer)"))
@@ -63,7 +63,7 @@ def test_writers_that_come_together_each_see_their_own_commit(url: str) -> None:
     store.dispose()
 
 
-def test_one_writers_failure_takes_nobody_elses_work_along(url: str) -> None:
+def test_a_failed_writer_does_not_undo_another_writer(url: str) -> None:
     store = open_store(url)
     begun, go_on = threading.Event(), threading.Event()
     outcomes: list[str] = []
@@ -96,7 +96,7 @@ def test_one_writers_failure_takes_nobody_elses_work_along(url: str) -> None:
     store.dispose()
 
 
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_an_unwritable_store_is_an_error(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/store.db")
     with store.write() as connection:
         connection.execute(text("drop table run"))
@@ -145,7 +145,7 @@ def test_only_the_owner_can_read_the_file(tmp_path: Path, there: bool) -> None:
         ),
     ],
 )
-def test_why_postgresql_is_away_is_said_without_its_url(postgres: PostgresServer, url: str, said: str) -> None:
+def test_explains_an_unavailable_postgresql_without_its_url(postgres: PostgresServer, url: str, said: str) -> None:
     with pytest.raises(StoreError) as failure:
         open_store(url.format(port=postgres.port))
     assert said in str(failure.value)

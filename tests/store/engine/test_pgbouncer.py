@@ -68,7 +68,7 @@ def answers(url: str) -> bool:
     return True
 
 
-def test_no_statement_is_prepared_on_a_connection_that_another_one_may_get(pooled: str) -> None:
+def test_prepares_no_statements_on_shared_connections(pooled: str) -> None:
     store = open_store(pooled)
 
     def ask(_number: int) -> int:
@@ -80,7 +80,7 @@ def test_no_statement_is_prepared_on_a_connection_that_another_one_may_get(poole
     store.dispose()
 
 
-def test_whole_runs_behind_it(pooled: str, simulator: Simulator, tmp_path: Path) -> None:
+def test_runs_work_behind_pgbouncer(pooled: str, simulator: Simulator, tmp_path: Path) -> None:
     for path in ("shop/api", "shop/web", "ml/train"):
         for number in range(3):
             simulator.push(path, tags=[f"pr-{number}"], age=timedelta(days=30))

@@ -51,7 +51,7 @@ class TestAnUnusualPlan:
         run_id, _ = harness.plan()
         return harness.run(run_id)
 
-    def test_it_waits_for_a_person(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_an_unusual_plan_waits_for_a_person(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         harness = make_harness()
         earlier_runs(harness, *(9,) * 5, *(2,) * 14)  # only the last fourteen count
 
@@ -60,7 +60,9 @@ class TestAnUnusualPlan:
         assert (run.state, exceeded(run)) == ("blocked", ["unusual"])
         assert "7 images are more than three times what a plan usually deletes here, allowed 6" in run.message
 
-    def test_runs_without_a_plan_or_an_end_do_not_count(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_runs_without_a_plan_or_a_normal_end_do_not_count(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         harness = make_harness()
         earlier_runs(harness, 1, 1, 1, 1, 1, outcome="failed")
         earlier_runs(harness, 1, 1, 1, 1, 1, outcome="blocked")
@@ -79,7 +81,7 @@ class TestPushTimes:
             for tag, after in seconds.items()
         ]
 
-    def test_they_are_unknown_until_a_person_says_from_when(
+    def test_suspicious_times_are_unknown_until_a_person_trusts_them(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         self.restored(simulator)
@@ -110,7 +112,9 @@ class TestPushTimes:
         assert head is not None
         assert head.suspicion == ""
 
-    def test_an_earlier_scan_knows_better(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_the_history_of_an_earlier_scan_clears_the_suspicion(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         pushed = [
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=(40 + number) * DAY)
             for number in range(4)
@@ -118,8 +122,8 @@ class TestPushTimes:
         harness = make_harness(rules=[{"name": "never", "delete": {"older_than": "500d"}}])
         harness.sweep()
         pass_time(harness, 30 * DAY)
-        for number, one in enumerate(pushed):
-            simulator.remove(one["id"])
+        for number, digest in enumerate(pushed):
+            simulator.remove(digest["id"])
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=20 * DAY)
 
         run = harness.sweep()
@@ -128,7 +132,7 @@ class TestPushTimes:
         assert "an earlier scan saw shop/api@sha256:" in run.suspicion
         assert run.exceeded == ()
 
-    def test_what_was_pushed_together_is_believed_where_nothing_says_otherwise(
+    def test_images_pushed_together_are_trusted_without_contrary_evidence(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(4):
@@ -139,7 +143,7 @@ class TestPushTimes:
 
         assert (run.deleted, run.suspicion) == (4, None)
 
-    def test_a_live_plan_says_so_and_records_nothing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+    def test_a_live_plan_warns_and_records_nothing(self, simulator: Simulator, make_harness: MakeHarness) -> None:
         self.restored(simulator)
         harness = make_harness(rules=OLD)
 
@@ -151,7 +155,7 @@ class TestPushTimes:
 
 
 class TestTheRegistrysOwnEnd:
-    def test_read_only_it_ends_the_run_and_says_where_to_go(
+    def test_a_read_only_registry_ends_the_run_with_a_remedy(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         for number in range(14):
@@ -173,7 +177,7 @@ class TestTheRegistrysOwnEnd:
         )
 
     @pytest.mark.parametrize("end", ["not found", "no host"])
-    def test_gone_it_fails_the_run_before_it_plans_and_everything_known_stays(
+    def test_a_vanished_registry_fails_the_run_and_keeps_stored_facts(
         self, simulator: Simulator, make_harness: MakeHarness, end: str
     ) -> None:
         parts = [simulator.push("shop/api", age=30 * DAY), simulator.push("shop/api", tags=["v1"])]
