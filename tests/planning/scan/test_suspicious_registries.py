@@ -122,8 +122,8 @@ class TestPushTimes:
         harness = make_harness(rules=[{"name": "never", "delete": {"older_than": "500d"}}])
         harness.sweep()
         pass_time(harness, 30 * DAY)
-        for number, digest in enumerate(pushed):
-            simulator.remove(digest["id"])
+        for number, image in enumerate(pushed):
+            simulator.remove(image["id"])
             simulator.push("shop/api", tags=[f"v{number}"], content=str(number), age=20 * DAY)
 
         run = harness.sweep()
