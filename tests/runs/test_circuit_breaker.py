@@ -1,4 +1,4 @@
-"""Systemic failures: ten in a row stop a run with one clear message, and a healthy answer begins anew."""
+"""Systemic failures: ten in a row stop a run with one clear message, and a healthy reply resets the count."""
 
 from datetime import timedelta
 

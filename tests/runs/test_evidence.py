@@ -1,4 +1,4 @@
-"""By which addresses images of a registry are known: a tag in use is matched by them, and a hold is placed by them."""
+"""The addresses of a registry's images: tags in use are matched by them, and holds are placed by them."""
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_the_own_address_of_a_registry(settings: RegistrySettings, address: str)
     ],
 )
 def test_finds_every_repository_that_an_address_may_name(url: str, address: str, paths: tuple[str, ...]) -> None:
-    """Where nothing says how, whatever an address may name is in use."""
+    """Every repository that an ambiguous address may name counts as in use."""
     registry = with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True), addresses=("b.example",))
     assert paths_in_registry(registry, address) == paths
     assert path_in_registry(registry, address) == (paths[0] if paths else None)

@@ -1,4 +1,4 @@
-"""Evidence of use through a whole night: in the plan, and again before what is in use is deleted; or nothing goes."""
+"""Evidence of use in a whole run: in the plan, and again before each deletion; without it nothing is deleted."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,7 +55,7 @@ def address(harness: Harness, reference: str) -> str:
 
 
 def causes(harness: Harness, run_id: str, filled: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """By name: what became of a planned deletion."""
+    """By name, the outcome of a planned deletion."""
     outcomes = harness.outcomes(run_id)
     named = {name: outcomes[image["digest"]] for name, image in filled.items() if image["digest"] in outcomes}
     return {name: cause or state for name, (state, cause) in named.items()}

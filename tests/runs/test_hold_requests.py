@@ -1,4 +1,4 @@
-"""A person's hold, from the words they type to the row; what it holds today, by the registry or by the newest plan."""
+"""A person's hold, from the reference to the row; what it holds today, by the registry or by the newest plan."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

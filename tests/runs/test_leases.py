@@ -1,4 +1,4 @@
-"""The heartbeat: a lease lives while its holder works, and its loss is noticed."""
+"""The heartbeat renews a lease while its holder works, and reports its loss."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""How a run ends, and what its message says: what was skipped, what could not be read."""
+"""The outcome of a run, and its message about skipped and unreadable images."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How many tags of a repository are read before a deletion, and the warning where that is too few."""
+"""How many tags of a repository are read before a deletion, and the warning about larger repositories."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Nights on a registry of the kind oci, where only tags are listed and the first sight is the push time."""
+"""Runs on a registry of the kind oci, where only tags are listed and the first sight is the push time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

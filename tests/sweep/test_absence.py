@@ -1,4 +1,4 @@
-"""Credentials that lose their rights in mid-run see 404 and empty lists: nothing is taken for deleted by that."""
+"""Credentials that lose their rights during a run see 404 and empty lists: no image counts as deleted by that."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The world changes between plan and deletion: what is no longer as planned, or needed by now, stays, and says why."""
+"""Changes between plan and deletion: an image that differs from its plan, or is needed now, stays, with a reason."""
 
 from datetime import timedelta
 

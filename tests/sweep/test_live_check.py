@@ -1,4 +1,4 @@
-"""Right before a deletion: an owner that is back, a tag that moved, a listing that takes long, as of that moment."""
+"""The check right before a deletion: an owner that is back, a tag that moved, a listing that takes long."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -111,7 +111,7 @@ class TestOwnersRightNow:
         return shop, shop.harness(rate={"requests_per_second": 60, "concurrency": 1}), children, indexes
 
     def test_keeps_an_image_if_one_of_many_owners_is_back(self, fake: FakeRegistry, tmp_path: Path) -> None:
-        """That all were absent for the image before says nothing."""
+        """Their absence for the image before does not count."""
         shop, harness, children, indexes = self.owned_by_many(fake, tmp_path)
         run_id, task_calls = harness.plan()
         last = indexes[-1]
@@ -138,7 +138,7 @@ class TestOwnersRightNow:
 
 
 class TestMoreTagsThanAreReadInASecond:
-    """Where only tags are listed, every one of them is read before a batch, if that takes no longer than 30 s."""
+    """Where only tags are listed, every tag is read before a batch, if that takes no longer than 30 s."""
 
     def planned(self, fake: FakeRegistry, tmp_path: Path, rate: float = 20) -> tuple[Shop, Harness, str]:
         shop = Shop("oci", fake, tmp_path)
@@ -243,7 +243,7 @@ class TestMoreTagsThanAreReadInASecond:
         lines = [request.line for request in fake.requests[before:]]
         assert not [line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]
         (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "not_compared_again")
-        assert "beside 1 other batches of this run" in warning["message"]
+        assert "during 1 other batches of this run" in warning["message"]
         harness.store.dispose()
 
     def test_the_plan_warns_of_a_repository_with_too_many_tags(
@@ -268,7 +268,7 @@ class TestMoreTagsThanAreReadInASecond:
 
 
 class TestAListingThatTakesLong:
-    """Where a repository is listed whole: it is not waited for, and its images are deleted all the same."""
+    """Where a repository is listed whole: the listing is given up, and its images are deleted."""
 
     @pytest.fixture(params=["yandex-container-registry", "yandex-cloud-registry"])
     def shop(self, request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) -> Iterator[Shop]:

@@ -1,4 +1,4 @@
-"""Registries that delete by a task of their own, start again in mid-run, or are away for some seconds."""
+"""Registries that delete in a later task, restart during a run, or are away for some seconds."""
 
 import threading
 import time

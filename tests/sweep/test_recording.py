@@ -1,4 +1,4 @@
-"""What becomes of a batch's images: collected, recorded once in one transaction, and logged with its facts."""
+"""Outcomes of a batch's images: collected, recorded once in one transaction, and logged with their facts."""
 
 import logging
 from typing import Any
@@ -23,7 +23,7 @@ DELETED, LOCKED, FAILED = (
 
 @pytest.fixture
 def recorder(store: Store) -> OutcomeRecorder:
-    """Those of a claimed batch with three intended items."""
+    """The recorder of a claimed batch with three intended items."""
     with store.write() as connection:
         rows.add_run(connection, systemic_failures=2)
         rows.add_batch(connection)
@@ -48,7 +48,7 @@ def states(recorder: OutcomeRecorder) -> list[str]:
 
 
 def lose(recorder: OutcomeRecorder) -> None:
-    """Somebody else takes the batch over."""
+    """Another worker takes the batch over."""
     with recorder.store.write() as connection:
         connection.execute(batch.update().values(fence=batch.c.fence + 1))
 

@@ -1,4 +1,4 @@
-"""After a sweep: what was deleted is gone, what was kept and shares something with it is there, or it is partial."""
+"""After a sweep: deleted images are gone, and kept images that share something with them exist, or it is partial."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def filled(simulator: Simulator) -> dict[str, dict]:
-    """By name: one that goes, and others that share something with it, or nothing."""
+    """By name: an image to delete, and others that share something with it, or nothing."""
     push = simulator.push
     made = {
         "goes": push("shop/api", tags=["pr-1"], age=30 * DAY, content="goes", layers=["base:9000", 100]),

@@ -1,4 +1,4 @@
-"""A whole night of each kind through Celery: exactly the plan goes, and every account of the bytes agrees."""
+"""A whole run of each kind through Celery: exactly the plan is deleted, and every account of the bytes agrees."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ def shown(made: Cluster) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def bytes_agree(simulator: Simulator, folder: Path, **entry: Any) -> None:
-    """A whole night of what is on the simulator, in which something goes: no account of it differs from the others."""
+    """A whole run on the simulator that deletes something: no account of its bytes differs from the others."""
     before = {image["digest"] for image in simulator.images()}
     with cluster(simulator, folder, rate=RATE, **entry) as made:
         made.start_worker()

@@ -74,6 +74,6 @@ def disagreement(readings: list[ClockReading]) -> str | None:
         if max(low - other_high, other_low - high) > SKEW:  # the least distance
             return (
                 f"{reading.whose} clock ({instant(reading.at)}) is more than 5 minutes from {other.whose} "
-                f"({instant(other.at)}); ages cannot be believed, set the clock"
+                f"({instant(other.at)}); ages cannot be trusted, set the clock"
             )
     return None

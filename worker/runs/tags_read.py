@@ -29,6 +29,6 @@ def tags_not_read(tags: Mapping[str, int], registry: RegistrySettings) -> Iterat
     yield PlanWarning(
         "tags_not_read",
         f"{path}{more}: reading its {count:,} tags takes more than {TAGS_SECONDS:.0f} s at {rate:g} requests a second."
-        " They are compared up to 10 minutes before a deletion: a tag that is moved to a planned image after that goes"
-        f" with it. Set rate.requests_per_second to {needed}, or sweep while nobody pushes",
+        " They are compared up to 10 minutes before a deletion: a tag that is moved to a planned image after that is"
+        f" deleted with it. Set rate.requests_per_second to {needed}, or sweep while nobody pushes",
     )

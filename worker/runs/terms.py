@@ -55,7 +55,7 @@ def why_unconfigured(settings: Settings, run: Run) -> str:
         return f"the registry {run.registry!r} is no longer configured"
     was, now = (key.replace("|", " ").strip() for key in (run.registry_key, registry.key))  # kind, endpoint, id
     return (
-        f"{run.registry!r} is another registry by now: the run is of {was}, the configuration file has {now}; start a"
+        f"{run.registry!r} is another registry now: the run is of {was}, the configuration file has {now}; start a"
         " new run"
     )
 
@@ -100,7 +100,7 @@ def missing_source(registry: RegistrySettings, terms: Terms) -> str | None:
         if planned.name not in current:
             what = "is no longer in the configuration file"
         elif current[planned.name] != planned.sha256:
-            what = "reads something else by now"
+            what = "reads something else now"
         else:
             continue
         return (

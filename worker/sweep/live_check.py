@@ -72,7 +72,7 @@ class LiveCheck:
                 return None  # the plan has a warning
             if tags * self._concurrent > max_tags_read(self._registry):
                 return (
-                    f"reading its {tags:,} tags takes too long beside {self._concurrent - 1} other batches of this run"
+                    f"reading its {tags:,} tags takes too long during {self._concurrent - 1} other batches of this run"
                 )
         else:
             not_after = min(not_after, time.monotonic() + LISTING_SECONDS)
@@ -129,9 +129,8 @@ class LiveCheck:
             )
             return Outcome("skipped", "still_needed", message)
         if existing := self._existing_owners(owners):
-            return Outcome(
-                "skipped", "still_needed", f"{min(existing)}, which needs it, was deleted and is there again"
-            )
+            message = f"{min(existing)}, which needs it, was deleted and is there again"
+            return Outcome("skipped", "still_needed", message)
         return None
 
     def _existing_owners(self, owners: Sequence[str]) -> frozenset[str]:

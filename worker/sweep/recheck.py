@@ -148,7 +148,7 @@ def _settle(
         now = store.now(connection)
         rechecks.record(connection, run.id, path, began, now, comparison.reason)
         freed_bytes.mark_still_referenced(connection, run.id, comparison.blobs)
-        if comparison.cause not in ("mode", "paused"):  # else nobody talked to the registry
+        if comparison.cause not in ("mode", "paused"):  # else the registry was not asked
             run_rows.reset_failures(connection, run.id)
 
 

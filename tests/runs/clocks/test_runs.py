@@ -1,4 +1,4 @@
-"""A clock that is wrong by more than five minutes: nothing is planned, and in mid-run nothing more is deleted."""
+"""A clock that is wrong by more than five minutes: nothing is planned, and a deleting run stops."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

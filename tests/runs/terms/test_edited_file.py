@@ -211,7 +211,7 @@ def test_an_edited_setting_can_only_make_a_run_more_careful(harness: Harness) ->
 
 
 class TestAnotherRegistry:
-    """The entry of a run's name is another registry by now: kind, endpoint or id."""
+    """The entry of a run's name is another registry now: kind, endpoint or id."""
 
     @pytest.fixture
     def two(self, tmp_path: Path) -> Iterator[tuple[FakeRegistry, FakeRegistry, Harness]]:
@@ -232,7 +232,7 @@ class TestAnotherRegistry:
         harness.carry_out([*task_calls, *harness.reconcile()])
         run = harness.run(run_id)
         assert (run.outcome, run.planned, run.plan_sha256) == ("failed", 0, None)
-        assert (run.message or "").startswith("'production' is another registry by now: the run is of oci ")
+        assert (run.message or "").startswith("'production' is another registry now: the run is of oci ")
         assert f"the configuration file has oci http://localhost:{urlsplit(staging.url).port};" in (run.message or "")
         assert production.deleted == staging.deleted == []
 
@@ -249,7 +249,7 @@ class TestAnotherRegistry:
         harness.rewrite(url=staging.url, rules=RULES)
         harness.carry_out([*task_calls, *harness.reconcile()])
         assert set(harness.outcomes(run_id).values()) == {("skipped", "mode")}
-        assert "another registry by now" in (harness.items(run_id)[0].message or "")
+        assert "another registry now" in (harness.items(run_id)[0].message or "")
         assert production.deleted == staging.deleted == []
 
     def test_a_blocked_run_is_not_approved(self, two: tuple[FakeRegistry, FakeRegistry, Harness]) -> None:
@@ -257,7 +257,7 @@ class TestAnotherRegistry:
         harness.rewrite(rules=RULES, limits={"max_images": 0})
         run_id, _ = harness.plan()
         harness.rewrite(url=staging.url, rules=RULES)
-        with pytest.raises(NotBlockedError, match="another registry by now"):
+        with pytest.raises(NotBlockedError, match="another registry now"):
             lifecycle.approve(harness.store, harness.settings, run_id, datetime.now(UTC))
         assert production.deleted == staging.deleted == []
 

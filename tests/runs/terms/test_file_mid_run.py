@@ -1,4 +1,4 @@
-"""The file becomes invalid, or loses the registry, while deletions are under way: those are followed to their end."""
+"""The file becomes invalid, or loses the registry, while deletions are under way: they are followed to their end."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A registry whose entry changes from Container Registry to Cloud Registry: what goes on, and what must not."""
+"""A registry whose entry changes from Container Registry to Cloud Registry: holds and history stay, old runs end."""
 
 import json
 import subprocess
@@ -214,7 +214,7 @@ class TestARunOfTheFormerKind:
 
         move(harness)
         if way == "approved":
-            with pytest.raises(lifecycle.NotBlockedError, match="another registry by now"):
+            with pytest.raises(lifecycle.NotBlockedError, match="another registry now"):
                 lifecycle.approve(harness.store, harness.settings, blocked.id, datetime.now(UTC))
         else:
             harness.carry_out(harness.reconcile(after=2 * DAY))

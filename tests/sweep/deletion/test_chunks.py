@@ -1,4 +1,4 @@
-"""A chunk of images: its intents are durable before a deletion leaves, and what comes up meanwhile still stops it."""
+"""A chunk of images: its intents are durable before a deletion is sent, and a later objection still stops it."""
 
 import sqlite3
 import threading
@@ -39,7 +39,7 @@ def intended(harness: Harness, run_id: str) -> int:
 
 
 class Slow:
-    """A limit whose turns take longer than a permission is good, once a chunk's intents are recorded."""
+    """A rate limit that waits longer than a permission is valid, once a chunk's intents are recorded."""
 
     def __init__(self, harness: Harness, run_id: str, act: Callable[[], None]) -> None:
         self._harness, self._run_id, self._act = harness, run_id, act
@@ -64,7 +64,7 @@ class Slow:
 
 
 class SomeAhead(Slow):
-    """A limit that lets some images of a chunk pass at once; the others' turns come after the run was stopped."""
+    """A rate limit that lets some images of a chunk pass at once, the others after the run was stopped."""
 
     def __init__(self, harness: Harness, run_id: str, ahead: int, chunk: int) -> None:
         super().__init__(harness, run_id, lambda: None)
@@ -86,7 +86,7 @@ class SomeAhead(Slow):
 
 
 class WithoutRedis(Slow):
-    """A limit that nobody can ask any more once a chunk's intents are recorded."""
+    """A rate limit that cannot be reached once a chunk's intents are recorded."""
 
     def wait(self) -> float:
         self.intended = self.intended or intended(self._harness, self._run_id) // 2
@@ -96,7 +96,7 @@ class WithoutRedis(Slow):
 
 
 def nothing(_harness: Harness, _run_id: str, _digest: str) -> None:
-    """The turns are slow, and that is all."""
+    """The rate limit is slow, and nothing else happens."""
 
 
 def abort(harness: Harness, run_id: str, _digest: str) -> None:
@@ -126,13 +126,13 @@ def bar(harness: Harness, run_id: str, digest: str) -> None:
 
 
 def take_over(harness: Harness, run_id: str, _digest: str) -> None:
-    """Another worker claims the batch, whose holder stood still for longer than its lease."""
+    """Another worker claims the batch, whose holder paused for longer than its lease."""
     with harness.store.write() as connection:
         connection.execute(update(batch).where(batch.c.run_id == run_id).values(fence=batch.c.fence + 1))
 
 
 def ready(make_harness: MakeHarness, concurrency: int) -> tuple[Harness, str, int]:
-    """A night before its only batch: its run, and the batch's number."""
+    """A run before its only batch, and the batch's number."""
     rate = {"requests_per_second": 100, "concurrency": concurrency}
     harness = make_harness(rate=rate, timing={"reconcile": "2s", "lease": "60s"})
     run_id, task_calls = harness.plan()
@@ -234,7 +234,7 @@ def test_deletions_not_sent_because_redis_is_away_are_planned_again(
 def test_a_task_stopped_while_sending_settles_the_sent_deletions(
     simulator: Simulator, make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of six, one went alone; two are sent, one waits for its turn, and two were not handed out yet."""
+    """Of six, one is deleted alone; two are sent, one waits for the rate limit, and two have no thread yet."""
     for number in range(6):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness, run_id, number = ready(make_harness, concurrency=6)

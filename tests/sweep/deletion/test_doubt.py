@@ -1,4 +1,4 @@
-"""Between our reading, our asking and the registry's doing anything may happen: what goes is right, and counted."""
+"""Changes between reading, request and deletion: only the right images are deleted, and each is counted."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
 def go_on(harness: Harness, run_id: str) -> None:
-    """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
+    """Let every mark of a publication expire and carry on, a few times: as minutes of reconcile would."""
     for _ in range(6):
         harness.write(update(batch).values(published_at=None))
         harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))

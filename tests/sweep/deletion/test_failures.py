@@ -1,4 +1,4 @@
-"""What goes wrong in a sweep: each failure is counted once, doubt is resolved or named, hopelessness ends the run."""
+"""Failures in a sweep: each is counted once, a doubt is resolved or `unconfirmed`, a hopeless run ends."""
 
 from datetime import timedelta
 

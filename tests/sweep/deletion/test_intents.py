@@ -1,4 +1,4 @@
-"""What is asked with each intent: what came up after the batch had begun still keeps the image."""
+"""The checks of each intent: an objection that arises after the batch has begun still keeps the image."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What goes and in which order: exactly the plan, owners first, each intent before its deletion."""
+"""What is deleted, and in which order: exactly the plan, owners first, each intent before its deletion."""
 
 from datetime import datetime, timedelta
 

@@ -29,7 +29,7 @@ def build(fake: FakeRegistry) -> str:
 
 
 def month_old(fake: FakeRegistry, harness: Harness) -> str:
-    """An image that scans have known for thirty days, beside one that stays; its digest."""
+    """An image that scans have known for thirty days, with another that stays; its digest."""
     digest = build(fake)
     fake.push(PATH, "keep", layers=[b"keep"])
     harness.sweep()
@@ -90,7 +90,7 @@ def test_an_image_found_gone_that_reappears_is_new(fake: FakeRegistry, harness: 
 
 
 def test_an_image_with_an_unconfirmed_deletion_is_new(fake: FakeRegistry, harness: Harness) -> None:
-    """Nobody knows whether that is the image of before."""
+    """It is not known whether that is the former image."""
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan_and_recheck()
     fake.fault("status", "DELETE", times=None, status=503)

@@ -1,4 +1,4 @@
-"""Registries that delete less than an image, or more: those that keep its tags, and those that take its children."""
+"""Registries that delete less than an image, or more: they leave its tags, or delete its children."""
 
 from collections.abc import Callable
 
@@ -62,7 +62,7 @@ class TestTagsThatServeADeletedDigest:
     def test_a_digest_deleted_after_its_reading_with_its_tags_left(
         self, fake: FakeRegistry, harness: Harness, pushed: tuple[Pushed, Pushed]
     ) -> None:
-        """Somebody else is faster: our own request finds nothing."""
+        """Another client deletes it first: our own request finds nothing."""
         index, child = pushed
         fake.before("DELETE", "/manifests/", lambda: fake.delete(PATH, index.digest))
         run = harness.sweep()
@@ -80,7 +80,7 @@ class TestTagsThatServeADeletedDigest:
         assert harness.outcomes(run.id)[index.digest] == ("deleted", None)
 
 
-class TestChildrenThatGoWithTheirIndex:
+class TestChildrenThatAreDeletedWithTheirIndex:
     def pushed(self, fake: FakeRegistry, *, shared: bool = True) -> str:
         """Two indexes with a child of their own each, and one that a kept index lists as well; its digest."""
         kept = fake.push(PATH, layers=[b"kept"]).digest

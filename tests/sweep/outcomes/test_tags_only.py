@@ -98,7 +98,7 @@ def test_images_of_one_scan_are_not_ranked(fake: FakeRegistry, tmp_path: Path, r
 def test_an_image_that_reappears_gets_a_new_first_sight(
     fake: FakeRegistry, tmp_path: Path, per: str, trusts: bool
 ) -> None:
-    """It is new to every age, and pushes nothing out of a count: perhaps it was there all the time."""
+    """It is new to every age, and pushes nothing out of a count: perhaps it existed all the time."""
     counts = [
         {"name": "three", "keep": {"newest": 3, "tags": ["main-*"], "per": per}},
         {"name": "old", "delete": {"tags": ["old-*"], "older_than": "14d"}},

@@ -1,4 +1,4 @@
-"""What comes back or is pushed in the middle of a sweep: whatever it needs stays, on every kind of registry."""
+"""Images pushed, or pushed again, during a sweep: what they need stays, on every kind of registry."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

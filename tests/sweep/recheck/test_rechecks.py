@@ -1,4 +1,4 @@
-"""A recheck: once for all batches that wait for it, by one at a time, and what it finds binds who deletes."""
+"""A recheck serves all batches that wait for it, runs once at a time, and binds the worker that deletes."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 def go_on(harness: Harness, run_id: str) -> None:
-    """Let every mark of a ringing run out, and carry on, a few times over: as minutes of reconcile would."""
+    """Let every mark of a publication expire and carry on, a few times: as minutes of reconcile would."""
     for _ in range(6):
         harness.write(update(batch).values(published_at=None))
         harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))
@@ -31,7 +31,7 @@ def listings(simulator: Simulator) -> list[dict[str, Any]]:
     return [request for request in simulator.requests(method="GET") if request["path"].endswith("/images")]
 
 
-class TestALook:
+class TestRechecks:
     def test_a_recheck_that_is_too_old_is_repeated_before_a_deletion(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
