@@ -116,16 +116,16 @@ def _carry_out(
             return None
     retries = Retries(total=CALL_SECONDS, waits_for_restarts=True)
     manifests = StoredManifests(store, registry.key)
-    pace = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
-    with open_registry(registry, pace, retries, manifests) as opened, saving_usage(store, run.registry, opened):
+    bounded = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
+    with open_registry(registry, bounded, retries, manifests) as opened, saving_usage(store, run.registry, opened):
         known = snapshot(store, run, registry, claim.repository, opened, deleting=True)
         in_use = {} if resolving else evidence.in_use(claim.repository, known.planned)
-        live_check = None if resolving else LiveCheck(opened, registry, known, pace, concurrent=concurrent)
+        live_check = None if resolving else LiveCheck(opened, registry, known, bounded, concurrent=concurrent)
         # The rate, shared with the other batches, serves all images of a chunk in a quarter of a reading's time.
         served = int(registry.rate.requests_per_second * READING_VALID_FOR / 4 / max(1, concurrent))
         max_chunk = 1 if poison else max(1, min(registry.rate.concurrency, served))
         recorder = OutcomeRecorder(store, run, claim, lease)
-        context = (store, watch, run, claim, opened, pace, lease)
+        context = (store, watch, run, claim, opened, bounded, lease)
         batch = Batch(*context, resolving, known.tags, in_use, live_check, recorder, max_chunk)
         batch.last = poison or run.stop is not None
         with Heartbeat(store, claim.lease, lease) as heartbeat:

@@ -65,7 +65,7 @@ class Batch:
     run: Run
     claim: Claim
     registry: Registry
-    pace: BoundedLimiter
+    limiter: BoundedLimiter
     lease: timedelta
     resolving: str  # why nothing new is deleted and only begun deletions are resolved; empty: images are deleted
     known_tags: Mapping[str, str]  # of the repository: tag -> digest when the plan was made
@@ -345,20 +345,20 @@ class Batch:
 
     def _send_all(self, attempts: Sequence[Attempt]) -> None:
         """Send each deletion while nothing speaks against it; that is read again at least once a second."""
-        self.pace.deletions_until = self._permission_read_at + PERMISSION_VALID_FOR
+        self.limiter.deletions_until = self._permission_read_at + PERMISSION_VALID_FOR
         try:
             if time.monotonic() - self._permission_read_at > PERMISSION_VALID_FOR / 2:  # the store was slow
                 self._renew_permission()
             self._run_in_threads(self._send, attempts, meanwhile=self._renew_permission)
         finally:
-            self.pace.deletions_until = float("inf")
+            self.limiter.deletions_until = float("inf")
 
     def _renew_permission(self) -> None:
         """Permit deletions for another second if what permitted their intents still does. Raises StoreError."""
         began = time.monotonic()
-        self.pace.deletions_until = began + PERMISSION_VALID_FOR if self._are_intents_permitted() else 0.0
+        self.limiter.deletions_until = began + PERMISSION_VALID_FOR if self._are_intents_permitted() else 0.0
         if self._must_stop():  # it may have come to that meanwhile
-            self.pace.deletions_until = 0.0
+            self.limiter.deletions_until = 0.0
 
     def _are_intents_permitted(self) -> bool:
         """Whether file, lease, pauses, holds and rechecks still permit the last intents. Raises StoreError."""
@@ -385,7 +385,7 @@ class Batch:
             not_after = attempt.read_at + attempt.readings * self._reading_valid_for()
             deletion = self.registry.delete(item.repository, item.image, attempt.key, not_after=not_after)
         except RegistryError as error:
-            stopped = isinstance(error, RateLimitedError) and time.monotonic() >= self.pace.deletions_until
+            stopped = isinstance(error, RateLimitedError) and time.monotonic() >= self.limiter.deletions_until
             too_late = isinstance(error, TooLateError) or stopped  # while it waited to be sent again
             again = too_late or (attempt.readings < MAX_READINGS and self.is_back(error))
             if again and not error.maybe_done:
@@ -529,4 +529,4 @@ class Batch:
         """Begin nothing further, and send no deletion that waits for the rate limit."""
         with self._gate:
             self.halted.set()
-        self.pace.deletions_until = 0.0
+        self.limiter.deletions_until = 0.0

@@ -48,12 +48,12 @@ def recheck_repository(
     with store.write() as connection:
         began = store.now(connection)
         times = {"now": began, "until": began + lease, "fresh": began - lifecycle.RECHECK_VALID_FOR}
-        held = rechecks.claim(connection, run_id, repository, owner=identity(), **times)
-    if held is None:
+        own_lease = rechecks.claim(connection, run_id, repository, owner=identity(), **times)
+    if own_lease is None:
         return ()  # another worker rechecks or has rechecked it, and publishes the next task calls
     reach("recheck_claimed")
     try:
-        with Heartbeat(store, held, lease):
+        with Heartbeat(store, own_lease, lease):
             comparison = _check(store, permitted_registry(watch, run, repository), run, repository, limiter)
             if comparison is None:
                 return (
@@ -63,11 +63,11 @@ def recheck_repository(
                 )
             with store.read() as connection:
                 took = store.now(connection) - began
-            _settle(store, run, repository, _in_time(comparison, took), began, held)
+            _settle(store, run, repository, _in_time(comparison, took), began, own_lease)
             reach("recheck_recorded")
     finally:
         with store.write() as connection:
-            leases.release(connection, held)
+            leases.release(connection, own_lease)
     return lifecycle.next_task_calls(store, run_id, datetime.now(UTC))
 
 
@@ -128,11 +128,11 @@ def _in_time(comparison: Comparison, took: timedelta) -> Comparison:
 
 
 def _settle(
-    store: Store, run: Run, path: str, comparison: Comparison, began: datetime, held: Lease | None = None
+    store: Store, run: Run, path: str, comparison: Comparison, began: datetime, own_lease: Lease | None = None
 ) -> None:
     """Skip what the comparison objects to, a portion a transaction, then record the recheck.
 
-    `held`: only while this lease is held.
+    `own_lease`: only while this lease is held.
     """
     against = tuple(sorted({*comparison.needed, *comparison.changed}))
     if against or comparison.reason is not None:
@@ -140,10 +140,10 @@ def _settle(
         log.info("recheck", **facts, needed=sorted(comparison.needed), changed=sorted(comparison.changed))
     for digests in freed_bytes.portions(against, rechecks.ITEMS_PER_TRANSACTION) if comparison.reason is None else [()]:
         after = -1
-        while (last := _settle_some(store, run, path, comparison, after, digests, held)) is not None:
+        while (last := _settle_some(store, run, path, comparison, after, digests, own_lease)) is not None:
             after = last
     with store.write() as connection:
-        if not _is_current(connection, run, held):
+        if not _is_current(connection, run, own_lease):
             return
         now = store.now(connection)
         rechecks.record(connection, run.id, path, began, now, comparison.reason)
@@ -153,11 +153,17 @@ def _settle(
 
 
 def _settle_some(
-    store: Store, run: Run, path: str, comparison: Comparison, after: int, digests: Sequence[str], held: Lease | None
+    store: Store,
+    run: Run,
+    path: str,
+    comparison: Comparison,
+    after: int,
+    digests: Sequence[str],
+    own_lease: Lease | None,
 ) -> int | None:
     """The number of the last item of this portion; None: there is none left."""
     with store.write() as connection:
-        if not _is_current(connection, run, held):
+        if not _is_current(connection, run, own_lease):
             return None
         now = store.now(connection)
         undeleted = rechecks.open_items(connection, run.id, path, now, after=after, digests=digests)
@@ -168,10 +174,10 @@ def _settle_some(
     return undeleted[-1].item.number if undeleted else None
 
 
-def _is_current(connection: Connection, run: Run, held: Lease | None) -> bool:
+def _is_current(connection: Connection, run: Run, own_lease: Lease | None) -> bool:
     """Whether this recheck still holds its lease, and the run was not stopped meanwhile. Locks the run."""
     current = run_rows.get(connection, run.id, lock=True)
-    mine = held is None or leases.holds(connection, held)
+    mine = own_lease is None or leases.holds(connection, own_lease)
     return mine and current is not None and current.state == "deleting" and current.stop is None
 
 
