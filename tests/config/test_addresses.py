@@ -23,7 +23,7 @@ from worker.config.addresses import api_of, is_loopback, is_private, is_proxy_ur
         ("registry.internal", None),
     ],
 )
-def test_which_addresses_are_of_a_private_network(host: str, private: bool | None) -> None:
+def test_recognizes_private_addresses(host: str, private: bool | None) -> None:
     assert is_private(host) is private
 
 
@@ -36,7 +36,7 @@ def test_which_addresses_are_of_a_private_network(host: str, private: bool | Non
         ("https://a.example/v2x", "https://a.example/v2x/v2"),
     ],
 )
-def test_where_the_api_begins(url: str, api: str) -> None:
+def test_appends_v2_to_the_url_of_the_api(url: str, api: str) -> None:
     assert api_of(url) == api
 
 
@@ -48,7 +48,7 @@ def test_where_the_api_begins(url: str, api: str) -> None:
         ("127.0.0.1.nip.io", False),
     ],
 )  # fmt: skip
-def test_what_stays_on_this_machine(host: str, stays: bool) -> None:
+def test_recognizes_loopback_addresses(host: str, stays: bool) -> None:
     assert is_loopback(host) is stays
 
 
@@ -68,7 +68,7 @@ def test_what_stays_on_this_machine(host: str, stays: bool) -> None:
         ("", False),
     ],
 )
-def test_what_is_a_proxys_url(text: str, is_one: bool) -> None:
+def test_recognizes_the_url_of_a_proxy(text: str, is_one: bool) -> None:
     assert is_proxy_url(text) is is_one
 
 
@@ -86,7 +86,7 @@ def test_what_is_a_proxys_url(text: str, is_one: bool) -> None:
         ("https://реестр.рф", "https://xn--e1aa5aceg.xn--p1ai"),
     ],
 )
-def test_one_endpoint_is_written_in_one_way(written: str, meant: str) -> None:
+def test_spellings_of_one_endpoint_have_one_canonical_form(written: str, meant: str) -> None:
     assert one_endpoint(written) == one_endpoint(meant) == meant
 
 
@@ -100,5 +100,5 @@ def test_one_endpoint_is_written_in_one_way(written: str, meant: str) -> None:
         ("https://a.example/v2x", ""),
     ],
 )
-def test_what_names_begin_with_below_v2(url: str, namespace: str) -> None:
+def test_a_path_below_v2_is_the_prefix_of_repository_names(url: str, namespace: str) -> None:
     assert namespace_of(url) == namespace

@@ -20,7 +20,7 @@ def settings(folder: Path, text: str = "policies: {}", **environ: str) -> Settin
     return load(file, environ={"HOME": str(folder), **environ})
 
 
-def test_the_configured_one_comes_before_our_own(tmp_path: Path) -> None:
+def test_prefers_the_configured_redis_to_its_own(tmp_path: Path) -> None:
     environ = {"STATE_DIRECTORY": str(tmp_path)}
     own_redis_file(environ).write_text("redis://127.0.0.1:7000/0\n")
     configured = settings(tmp_path, "redis: {env: REDIS}\npolicies: {}", REDIS=URL)
@@ -28,7 +28,7 @@ def test_the_configured_one_comes_before_our_own(tmp_path: Path) -> None:
     assert redis_url(settings(tmp_path), environ) == "redis://127.0.0.1:7000/0"
 
 
-def test_without_a_configured_redis_or_our_own_there_is_none(tmp_path: Path) -> None:
+def test_raises_without_a_configured_redis_or_its_own(tmp_path: Path) -> None:
     with pytest.raises(NoRedisError, match="no redis is configured, and `registry-gc up`"):
         redis_url(settings(tmp_path), {"STATE_DIRECTORY": str(tmp_path)})
 
@@ -54,7 +54,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
          "the host name of Redis cannot be resolved"),
     ],
 )  # fmt: skip
-def test_why_redis_did_not_do_it(error: Exception, words: str) -> None:
+def test_describes_an_error_of_redis_without_its_url(error: Exception, words: str) -> None:
     assert describe_redis_error(error) == words
 
 
@@ -68,5 +68,5 @@ def test_why_redis_did_not_do_it(error: Exception, words: str) -> None:
         ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
     ],
 )
-def test_the_url_as_celery_reads_it(url, expected):
+def test_converts_the_url_for_celery(url, expected):
     assert celery_url(url) == expected

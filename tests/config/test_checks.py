@@ -7,7 +7,7 @@ from worker.config.checks import UNTAGGED, check_conditions
 from worker.config.kinds import KINDS
 
 
-def found(kind, rules):
+def mistakes_of(kind, rules):
     mistakes = []
     check_conditions(lambda at, got, remedy: mistakes.append((at, got, remedy)), kind, "hub", "p", rules)
     return mistakes
@@ -20,9 +20,9 @@ RULES = [
 ]
 
 
-def test_a_kind_that_lists_no_untagged_images_is_not_asked_for_them():
+def test_refuses_untagged_conditions_for_a_kind_that_lists_only_tags():
     paths = ["policies.p[0].delete.untagged", "policies.p[2].keep.untagged_for", "policies.p[2].keep.untagged"]
-    mistakes = found(KINDS["oci"], RULES)
+    mistakes = mistakes_of(KINDS["oci"], RULES)
     assert [at for at, _, _ in mistakes] == paths
     assert {got for _, got, _ in mistakes} == {
         "is always unknown in registries.hub: kind oci does not list untagged images"
@@ -30,9 +30,9 @@ def test_a_kind_that_lists_no_untagged_images_is_not_asked_for_them():
 
 
 @pytest.mark.parametrize("name", ["yandex-container-registry", "yandex-cloud-registry"])
-def test_a_kind_that_lists_them_is(name):
-    assert found(KINDS[name], RULES) == []
+def test_accepts_untagged_conditions_for_a_kind_that_lists_untagged_images(name):
+    assert mistakes_of(KINDS[name], RULES) == []
 
 
-def test_they_are_conditions_of_a_rule():
+def test_untagged_conditions_exist_in_the_rule_form():
     assert set(UNTAGGED) <= DeleteConditions.model_fields.keys() & KeepConditions.model_fields.keys()

@@ -18,7 +18,7 @@ from worker.config.connection_urls import is_sqlite_with_remote_redis, redis_fla
         "unix://user:word@/run/redis.sock",
     ],
 )
-def test_a_url_of_redis(url: str) -> None:
+def test_accepts_valid_redis_urls(url: str) -> None:
     assert redis_flaw(url) == ""
 
 
@@ -44,7 +44,7 @@ def test_a_url_of_redis(url: str) -> None:
         ("unix:///", "the socket's absolute path does not follow unix://"),
     ],
 )
-def test_what_is_wrong_with_a_url_of_redis(url: str, flaw: str) -> None:
+def test_names_the_flaw_of_a_redis_url(url: str, flaw: str) -> None:
     assert redis_flaw(url) == f"expected a Redis URL: {flaw}"
 
 
@@ -58,7 +58,7 @@ def test_what_is_wrong_with_a_url_of_redis(url: str, flaw: str) -> None:
         "postgresql+psycopg://db/gc?sslmode=verify-full&connect_timeout=3",
     ],
 )
-def test_a_url_of_a_store(url: str) -> None:
+def test_accepts_valid_store_urls(url: str) -> None:
     assert store_flaw(url) == ""
 
 
@@ -79,7 +79,7 @@ def test_a_url_of_a_store(url: str) -> None:
          "the part after ? has an unknown option"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_url_of_a_store(url: str, flaw: str) -> None:
+def test_names_the_flaw_of_a_store_url(url: str, flaw: str) -> None:
     assert store_flaw(url) == flaw
 
 
@@ -105,5 +105,5 @@ def test_no_flaw_quotes_the_url(scheme: str, rest: str) -> None:
         ("postgresql+psycopg://db/gc", "redis://cache", False),
     ],
 )
-def test_workers_elsewhere_cannot_see_a_file(store: str, redis: str | None, far: bool) -> None:
+def test_detects_a_sqlite_store_with_a_remote_redis(store: str, redis: str | None, far: bool) -> None:
     assert is_sqlite_with_remote_redis(store, redis) is far

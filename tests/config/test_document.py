@@ -45,12 +45,12 @@ def test_a_registry_is_its_kind_its_endpoint_and_its_id(kind: str, url: str, key
     assert kind_in(key) == kind
 
 
-def test_two_names_are_one_registry_and_two_paths_are_two() -> None:
+def test_two_host_spellings_are_one_registry_and_two_paths_are_two() -> None:
     assert oci(name="one").key == oci(name="other", url="https://a.example").key
     assert oci(url="https://a.example/one").key != oci(url="https://a.example/two").key
 
 
-def test_what_scans_remember_follows_the_name_and_not_the_kind() -> None:
+def test_the_scan_history_stays_when_the_kind_changes() -> None:
     before = with_defaults(name="r", id="crp1", credentials=Credentials(metadata=True))
     after = before.model_copy(update={"kind": "yandex-cloud-registry"})
     assert before.history_key == after.history_key == "r|crp1"
@@ -67,17 +67,17 @@ def test_what_scans_remember_follows_the_name_and_not_the_kind() -> None:
         (("shop",), "shop/api", False),
     ],
 )
-def test_which_repositories_are_asked_for(globs: tuple[str, ...], repository: str, asked: bool) -> None:
+def test_repositories_select_by_globs_and_default_to_all(globs: tuple[str, ...], repository: str, asked: bool) -> None:
     assert oci(repositories=globs).asks_for(repository) is asked
 
 
-@pytest.mark.parametrize(("push_time", "told"), [("first_seen", False), ("image", True)])
-def test_whether_a_push_time_is_told(push_time: str, told: bool) -> None:
-    assert oci(push_time=push_time).reports_push_time is told
+@pytest.mark.parametrize(("push_time", "reported"), [("first_seen", False), ("image", True)])
+def test_a_push_time_is_reported_by_the_kind_or_configured(push_time: str, reported: bool) -> None:
+    assert oci(push_time=push_time).reports_push_time is reported
     assert with_defaults(id="crp1", credentials=ANONYMOUS).reports_push_time
 
 
-def test_credentials_are_one_or_a_list() -> None:
+def test_credentials_are_a_mapping_or_a_list() -> None:
     other = Credentials(username="u", password=Secret(env="P"), repositories=("shop/*",))
     assert oci().all_credentials == (ANONYMOUS,)
     assert oci(credentials=(other, ANONYMOUS)).all_credentials == (other, ANONYMOUS)
@@ -87,7 +87,7 @@ def test_credentials_are_one_or_a_list() -> None:
     ("written", "outcomes"),
     [("always", OUTCOMES), (["failed"], {"failed"}), (["blocked", "missed", "blocked"], {"blocked", "missed"})],
 )
-def test_the_outcomes_that_are_told(written: object, outcomes: set[str]) -> None:
+def test_reads_the_outcomes_of_a_notification(written: object, outcomes: set[str]) -> None:
     assert read_outcomes(written) == outcomes
 
 
@@ -101,7 +101,7 @@ def test_the_outcomes_that_are_told(written: object, outcomes: set[str]) -> None
         ([True], "expected an outcome of a run, got true; write always, or a list of succeeded, partial"),
     ],
 )
-def test_what_are_no_outcomes(written: object, message: str) -> None:
+def test_refuses_values_that_are_not_outcomes(written: object, message: str) -> None:
     with pytest.raises(BadValueError) as raised:
         read_outcomes(written)
     assert str(raised.value).startswith(message)
@@ -112,7 +112,7 @@ def secret(value: str) -> Secret:
     return Secret.model_validate({"env": "S"}, context=origin)
 
 
-def test_the_address_of_a_notification_is_written_or_in_a_secret_and_never_shown() -> None:
+def test_never_shows_the_address_of_a_notification() -> None:
     for url in ("json://example/token", secret("json://example/token")):
         notification = Notification(url=url)
         assert notification.address() == "json://example/token"
@@ -130,13 +130,13 @@ def test_the_url_of_redis_is_in_the_file_or_in_a_secret() -> None:
     assert settings(redis=secret("redis://:hunter2@cache/0")).redis_url() == "redis://:hunter2@cache/0"
 
 
-def test_a_secret_that_is_no_url_of_redis_is_refused_when_it_is_read() -> None:
+def test_refuses_a_secret_that_is_not_a_redis_url_when_it_is_read() -> None:
     with pytest.raises(SecretError, match="cannot be used: expected a Redis URL") as raised:
         settings(redis=secret("http://hunter2@cache")).redis_url()
     assert "hunter2" not in str(raised.value)
 
 
-def test_the_web_is_for_this_machine_unless_the_file_says_otherwise() -> None:
+def test_the_web_listens_on_loopback_by_default() -> None:
     assert (Web().listen, Web().token) == (("127.0.0.1", 9811), None)
 
 
@@ -144,15 +144,15 @@ def test_the_web_is_for_this_machine_unless_the_file_says_otherwise() -> None:
     ("model", "keys"),
     [(Retention, {"plans": 0}), (Retention, {"audit": "23h"}), (Timing, {"lease": "0s"}), (Timing, {"laese": "1s"})],
 )
-def test_what_the_store_must_not_forget_so_soon(model: type, keys: dict[str, object]) -> None:
+def test_refuses_values_below_their_minimum(model: type, keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(keys, context=Origin(folder=Path("/"), environ={}, look_for_secrets=False))
 
 
 def test_two_paths_are_two_registries() -> None:
     endpoints = with_defaults(id="x", credentials=Credentials(anonymous=True)).endpoints
-    one, other = (key_of("oci", endpoints, "", f"https://a.example/{path}") for path in ("docker-one", "docker-two"))
-    assert one != other
+    first, second = (key_of("oci", endpoints, "", f"https://a.example/{path}") for path in ("docker-one", "docker-two"))
+    assert first != second
     assert one_endpoint("https://A.example:443/x/") == one_endpoint("https://a.example/x")
     first, second = (
         with_defaults(kind="oci", url=url, credentials=Credentials(anonymous=True)).history_key

@@ -64,7 +64,7 @@ def test_a_pipe_with_a_writer_is_read(pipe: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_no_more_is_read_than_is_wanted() -> None:
+def test_reads_at_most_one_byte_more_than_requested() -> None:
     assert read_file(Path("/dev/zero"), 10) == bytes(11)
     with pytest.raises(IsADirectoryError):
         read_file(Path("/"), 10)
@@ -74,7 +74,7 @@ def test_no_more_is_read_than_is_wanted() -> None:
                                    "check --config /dev/stdin < <(cat c.yaml)",
                                    "plan --config c.yaml --policy p --inventory <(cat i.ndjson)",
                                    "plan --config c.yaml --policy p --inventory - < i.ndjson"])  # fmt: skip
-def test_what_a_shell_opens_for_us_is_read(tmp_path: Path, words: str) -> None:
+def test_reads_a_pipe_of_process_substitution(tmp_path: Path, words: str) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"policies": POLICIES}))
     (tmp_path / "i.ndjson").write_bytes(INVENTORY)
     command = ["bash", "-c", f"'{sys.executable}' -m worker.cli {words}"]
@@ -83,7 +83,7 @@ def test_what_a_shell_opens_for_us_is_read(tmp_path: Path, words: str) -> None:
     assert "sha256:aaaa" in done.stdout or "no mistakes" in done.stdout
 
 
-def test_a_byte_order_mark_is_no_part_of_what_is_read(tmp_path: Path) -> None:
+def test_strips_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(MARK + b"sesame\n")
     assert Secret(file=tmp_path / "secret").read() == "sesame"
     (tmp_path / "c.yaml").write_bytes(MARK + yaml.safe_dump({"policies": POLICIES}).encode())
@@ -92,7 +92,7 @@ def test_a_byte_order_mark_is_no_part_of_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [MARK + INVENTORY, MARK + HEAD + INVENTORY])
 @pytest.mark.parametrize("scattered", [False, True])
-def test_an_inventory_may_begin_with_a_byte_order_mark(tmp_path: Path, content: bytes, scattered: bool) -> None:
+def test_strips_a_byte_order_mark_of_an_inventory(tmp_path: Path, content: bytes, scattered: bool) -> None:
     if scattered:  # one repository in two places: the file is read in another way
         others = INVENTORY.replace(b"shop/api", b"shop/web").replace(b"a" * 64, b"b" * 64)
         content += others + INVENTORY.replace(b"a" * 64, b"c" * 64)
@@ -113,7 +113,7 @@ def test_an_inventory_may_begin_with_a_byte_order_mark(tmp_path: Path, content: 
         ({"HOME": "/h"}, "/h/.local/state/registry-gc"),
     ],
 )
-def test_the_state_folder_is_systemds_or_the_users(environ, folder):
+def test_the_state_folder_is_that_of_systemd_or_of_the_user(environ, folder):
     assert str(state_folder(environ)) == folder
 
 

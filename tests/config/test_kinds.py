@@ -18,8 +18,8 @@ MAY_BE_EMPTY = {"to_read", "to_restore", "endpoint"}
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_a_kind_is_whole(kind):
-    empty = {one.name for one in fields(kind) if getattr(kind, one.name) in ("", (), frozenset())}
+def test_every_kind_has_all_facts(kind):
+    empty = {field.name for field in fields(kind) if getattr(kind, field.name) in ("", (), frozenset())}
     assert empty <= MAY_BE_EMPTY
     assert kind_of(kind.name) is kind
     assert kind.name in DRIVERS
@@ -32,11 +32,11 @@ def test_its_keys_are_keys_of_the_settings(kind):
     assert kind.endpoint in {"", *Endpoints.model_fields}
 
 
-def test_of_a_kind_that_a_program_added_nothing_is_known():
+def test_an_added_kind_is_unknown():
     assert kind_of("of-its-own") is UNKNOWN
 
 
-def test_the_table_is_light():
+def test_importing_the_kinds_loads_no_driver():
     heavy = ["httpx", "pydantic", "numpy", "sqlalchemy", "msgspec"]
     script = f"import sys, worker.config.kinds; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
@@ -56,15 +56,15 @@ RIGHTS = {
 def rows(page: str, since: str = "", until: str = "\0") -> dict[str, list[str]]:
     """The cells of every row of every table of a part of a page, by the first."""
     part = (ROOT / "docs" / page).read_text().split(since or "# ", 1)[1].split(until, 1)[0]
-    found = [line.strip("|").split("|") for line in part.splitlines() if line[:1] == "|"]
-    return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in found}
+    lines = [line.strip("|").split("|") for line in part.splitlines() if line[:1] == "|"]
+    return {first.strip(" `"): [cell.strip() for cell in cells] for first, *cells in lines}
 
 
 REFERENCE = rows("configuration.md", "## A registry", "### `endpoints`")
 
 
 @pytest.mark.parametrize(("row", "field"), RIGHTS.items())
-def test_the_page_names_the_rights_that_messages_ask_for(row, field):
+def test_the_page_names_the_roles_of_every_message(row, field):
     assert rows("registries.md")[row] == [getattr(kind, field) or "none" for kind in KINDS.values()]
 
 
@@ -72,9 +72,11 @@ def test_the_page_has_a_column_for_each_kind():
     assert rows("registries.md")[""] == [f"`{name}`" for name in KINDS]
 
 
-def test_the_page_names_the_conditions_that_are_never_answered():
+def test_the_page_names_the_conditions_that_are_always_unknown():
     never = ", ".join(f"`{key}`" for key in UNTAGGED)
-    assert rows("registries.md")["never answers"] == ["none" if one.lists_untagged else never for one in KINDS.values()]
+    assert rows("registries.md")["never answers"] == [
+        "none" if kind.lists_untagged else never for kind in KINDS.values()
+    ]
 
 
 @pytest.mark.parametrize("key", sorted(ONLY_SOME_HAVE))
@@ -83,8 +85,10 @@ def test_the_reference_says_which_kinds_have_a_key(key):
     assert of_kind == ", ".join(f"`{kind.name}`" for kind in KINDS.values() if key in kind.keys)
 
 
-def test_the_reference_says_which_kinds_have_a_way_to_sign_in():
+def test_the_reference_says_which_kinds_have_a_sign_in_method():
     for kind in KINDS.values():
         for key in (key for way in kind.ways_in for key in way):
-            having = [f"`{one.name}`" for one in KINDS.values() if key in {key for way in one.ways_in for key in way}]
+            having = [
+                f"`{kind.name}`" for kind in KINDS.values() if key in {key for way in kind.ways_in for key in way}
+            ]
             assert REFERENCE[key][0] == ", ".join(having), key

@@ -28,7 +28,7 @@ def registries(folder: Path, *entries: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "address"),
+    ("first", "second", "address"),
     [
         pytest.param(OLD, NEW, f"cr.yandex/{ID}", id="two kinds, one id"),
         pytest.param(NEW, OLD, f"cr.yandex/{ID}", id="the other way round"),
@@ -61,9 +61,11 @@ def registries(folder: Path, *entries: dict[str, Any]) -> list[str]:
         ),
     ],
 )
-def test_one_registry_has_one_entry(tmp_path: Path, one: dict[str, Any], two: dict[str, Any], address: str) -> None:
+def test_refuses_two_entries_of_one_registry(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], address: str
+) -> None:
     with pytest.raises(ConfigError) as raised:
-        registries(tmp_path, one, two)
+        registries(tmp_path, first, second)
     assert raised.value.lines == (
         f"{tmp_path / 'registry-gc.yaml'}: registries.b: is the same registry as registries.a: both have images at"
         f" {address}/…; keep one of the two",
@@ -88,12 +90,12 @@ def test_one_registry_has_one_entry(tmp_path: Path, one: dict[str, Any], two: di
         pytest.param([OLD, oci("https://registry.example.com")], id="two hosts"),
     ],
 )
-def test_what_are_two_registries(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+def test_accepts_two_entries_of_two_registries(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
     assert registries(tmp_path, *entries) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "is_part"),
+    ("first", "other", "is_part"),
     [
         ("https://a.example", "https://a.example/v2/project", True),
         ("https://a.example/v2/project/sub", "https://a.example/v2/project", True),
@@ -102,11 +104,13 @@ def test_what_are_two_registries(tmp_path: Path, entries: list[dict[str, Any]]) 
         ("https://a.example/docker-one", "https://a.example/docker-two", False),
     ],
 )
-def test_a_part_of_a_registry_is_no_registry_beside_it(tmp_path: Path, one: str, other: str, is_part: bool) -> None:
+def test_refuses_a_part_of_a_registry_as_a_second_registry(
+    tmp_path: Path, first: str, other: str, is_part: bool
+) -> None:
     file = tmp_path / "registry-gc.yaml"
     entries = "".join(
         f"  {name}: {{kind: oci, url: '{url}', credentials: {{anonymous: true}}, policy: p}}\n"
-        for name, url in (("one", one), ("other", other))
+        for name, url in (("one", first), ("other", other))
     )
     file.write_text(f"registries:\n{entries}policies: {{p: []}}\n")
     if not is_part:

@@ -39,7 +39,7 @@ def lines(form: type[Form], tree: Any) -> list[str]:
         ({"command": ["get", "it"]}, ("command",)),
     ],
 )
-def test_each_way_to_sign_in(tree: dict[str, Any], given: tuple[str, ...]) -> None:
+def test_accepts_each_sign_in_method(tree: dict[str, Any], given: tuple[str, ...]) -> None:
     assert read(Credentials, tree).given == given
 
 
@@ -56,12 +56,12 @@ def test_each_way_to_sign_in(tree: dict[str, Any], given: tuple[str, ...]) -> No
         ({"metadata": False}, "r.metadata: expected true, got false; remove the key to turn it off"),
     ],
 )  # fmt: skip
-def test_what_is_not_one_way_to_sign_in(tree: dict[str, Any], line: str) -> None:
-    (found,) = lines(Credentials, tree)
-    assert found.startswith(line)
+def test_refuses_credentials_that_are_not_one_sign_in_method(tree: dict[str, Any], line: str) -> None:
+    (reported,) = lines(Credentials, tree)
+    assert reported.startswith(line)
 
 
-def test_a_command_runs_where_the_file_is_and_nothing_else_does() -> None:
+def test_a_command_runs_in_the_folder_of_the_file() -> None:
     assert read(Credentials, {"command": ["get"]}).folder == Path("/etc/gc")
     assert read(Credentials, {"helper": "x"}).folder is None
 
@@ -74,7 +74,7 @@ def test_a_command_runs_where_the_file_is_and_nothing_else_does() -> None:
         ("kubernetes", {}, 1),
     ],
 )
-def test_what_a_source_needs_and_how_old_it_may_be(kind: str, own: dict[str, Any], hours: int) -> None:
+def test_each_kind_of_source_has_its_required_keys_and_maximum_age(kind: str, own: dict[str, Any], hours: int) -> None:
     source = read(EvidenceSettings, {"name": "list", "kind": kind, **own})
     assert source.max_age.total_seconds() == hours * 3600
     assert (source.allow_empty, source.allow_foreign) == (False, False)
@@ -96,7 +96,7 @@ def test_what_a_source_needs_and_how_old_it_may_be(kind: str, own: dict[str, Any
          "write 1s or more"),
     ],
 )  # fmt: skip
-def test_what_a_source_must_not_say(tree: dict[str, Any], line: str) -> None:
+def test_refuses_keys_of_another_kind_of_source(tree: dict[str, Any], line: str) -> None:
     assert lines(EvidenceSettings, {"name": "list", **tree}) == [line]
 
 
@@ -108,14 +108,14 @@ def test_what_a_source_must_not_say(tree: dict[str, Any], line: str) -> None:
         ({"command": ["x"], "token": SECRET}, "r: token belongs to url, but here is a command; remove it"),
     ],
 )
-def test_after_a_run_comes_one_thing(tree: dict[str, Any], line: str) -> None:
+def test_refuses_after_run_with_both_or_neither(tree: dict[str, Any], line: str) -> None:
     assert lines(AfterRun, tree) == [line]
 
 
-def test_after_a_run_comes_a_command_or_a_request() -> None:
+def test_after_run_is_a_command_or_a_url() -> None:
     assert read(AfterRun, {"command": ["x", "y"]}).command == ("x", "y")
-    told = read(AfterRun, {"url": "https://a.example/hook", "token": SECRET})
-    assert (told.url, told.token) == ("https://a.example/hook", Secret(env="TOKEN"))
+    after_run = read(AfterRun, {"url": "https://a.example/hook", "token": SECRET})
+    assert (after_run.url, after_run.token) == ("https://a.example/hook", Secret(env="TOKEN"))
 
 
 @pytest.mark.parametrize(
@@ -126,21 +126,21 @@ def test_a_rate_has_its_bounds(tree: dict[str, Any]) -> None:
     assert line.startswith(f"r.{next(iter(tree))}: expected")
 
 
-def test_what_nothing_is_said_of_is_careful() -> None:
+def test_the_defaults_are_careful() -> None:
     keys = read(DefaultKeys, {})
     assert (keys.mode, keys.schedule, keys.in_use, keys.keep_per_repository) == ("dry-run", None, (), 0)
     assert (keys.insecure_http, keys.transitional, keys.push_time) == (False, False, "first_seen")
     assert (keys.limits.max_images, keys.rate) == (None, Rate())
 
 
-def test_a_registry_must_say_what_it_is() -> None:
+def test_refuses_a_registry_without_its_identity() -> None:
     assert {line.partition(":")[0] for line in lines(RegistryKeys, {})} == {"r.kind", "r.credentials", "r.policy"}
     assert lines(DefaultKeys, {"policy": ["p"]}) == ["r.policy: expected text, got a list; put it in quotes"]
 
 
 def test_credentials_are_one_mapping_or_a_list_of_them() -> None:
-    one = read(DefaultKeys, {"credentials": {"anonymous": True}}).credentials
+    mapping = read(DefaultKeys, {"credentials": {"anonymous": True}}).credentials
     several = read(DefaultKeys, {"credentials": [{"anonymous": True}, {"helper": "x", "repositories": ["a/*"]}]})
-    assert one == Credentials(anonymous=True)
+    assert mapping == Credentials(anonymous=True)
     assert [way.given for way in several.credentials] == [("anonymous",), ("helper",)]
     assert lines(DefaultKeys, {"credentials": [{}, {"anonymous": True}]})[0].startswith("r.credentials[0]: ")

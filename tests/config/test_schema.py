@@ -59,12 +59,12 @@ def errors(value, rule, at=""):
     assert set(rule) <= READ, set(rule) - READ
     if "$ref" in rule:
         yield from errors(value, SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")], at)
-    for one in rule.get("allOf", ()):
-        yield from errors(value, one, at)
+    for part in rule.get("allOf", ()):
+        yield from errors(value, part, at)
     if "if" in rule and not list(errors(value, rule["if"], at)):
         yield from errors(value, rule["then"], at)
     for word, wanted in (("anyOf", range(1, 99)), ("oneOf", (1,))):
-        if word in rule and sum(not list(errors(value, one, at)) for one in rule[word]) not in wanted:
+        if word in rule and sum(not list(errors(value, part, at)) for part in rule[word]) not in wanted:
             yield f"{at}: {word}"
     kinds = rule.get("type", list(TYPES))
     if not any(is_a(kind, value) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
@@ -112,7 +112,7 @@ def errors_of_scalar(value, rule, at):
 
 
 @pytest.mark.parametrize("text", [LEAST, WHOLE, "policies: {}"], ids=["least", "whole", "no registries"])
-def test_what_is_right_is_right_by_the_schema(text):
+def test_the_schema_accepts_valid_files(text):
     assert list(errors(yaml.safe_load(text), SCHEMA)) == []
 
 
@@ -138,7 +138,7 @@ def test_what_is_right_is_right_by_the_schema(text):
         "notify-not-an-address", "notify-outcome", "notify-no-outcome", "notify-sometimes",
     ],
 )  # fmt: skip
-def test_what_an_editor_can_see_is_wrong_by_the_schema(file):
+def test_the_schema_refuses_mistakes_that_an_editor_can_see(file):
     assert list(errors(yaml.safe_load((FOLDER / f"{file}.yaml").read_text()), SCHEMA)) != []
 
 
@@ -148,10 +148,10 @@ def test_schema_and_loader_have_the_same_keys(model):
     assert SCHEMA["$defs"][model.__name__]["additionalProperties"] is False
 
 
-def test_the_top_has_the_same_keys_too():
+def test_schema_and_loader_have_the_same_top_level_keys():
     assert set(SCHEMA["properties"]) == set(Document.model_fields)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-def test_a_registry_may_leave_to_defaults_what_it_must_say():
+def test_the_schema_accepts_required_keys_in_defaults():
     assert "required" not in SCHEMA["$defs"]["RegistryKeys"]

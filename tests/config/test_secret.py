@@ -13,7 +13,7 @@ def of_environment(environ):
     return Secret.model_validate({"env": "TOKEN"}, context=origin)
 
 
-def test_a_file_is_read_at_each_call(tmp_path):
+def test_rereads_a_file_at_each_call(tmp_path):
     file = tmp_path / "token"
     secret = Secret(file=file)
     file.write_text("one\n")
@@ -22,7 +22,7 @@ def test_a_file_is_read_at_each_call(tmp_path):
     assert secret.read() == "two"
 
 
-def test_a_variable_is_read_at_each_call():
+def test_rereads_a_variable_at_each_call():
     environ = {"TOKEN": "one"}
     secret = of_environment(environ)
     assert secret.read() == "one"
@@ -30,7 +30,7 @@ def test_a_variable_is_read_at_each_call():
     assert secret.read() == "two"
 
 
-def test_a_secret_shows_where_it_is_and_not_what(tmp_path):
+def test_a_repr_shows_the_location_and_never_the_secret(tmp_path):
     (tmp_path / "token").write_text("hunter2")
     for secret in (Secret(file=tmp_path / "token"), of_environment({"TOKEN": "hunter2"})):
         assert secret.read() == "hunter2"
@@ -48,7 +48,7 @@ def test_a_secret_shows_where_it_is_and_not_what(tmp_path):
         pytest.param(b"x" * (MAX_BYTES + 1), "is larger than 64 KiB", id="too large"),
     ],
 )
-def test_a_file_that_holds_no_secret(tmp_path, content, what):
+def test_refuses_a_file_without_a_secret(tmp_path, content, what):
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -58,7 +58,7 @@ def test_a_file_that_holds_no_secret(tmp_path, content, what):
     assert raised.value.__cause__ is None
 
 
-def test_a_folder_is_no_secret(tmp_path):
+def test_refuses_a_folder_as_a_secret(tmp_path):
     with pytest.raises(SecretError, match="cannot be read: Is a directory"):
         Secret(file=tmp_path).read()
 
@@ -66,7 +66,7 @@ def test_a_folder_is_no_secret(tmp_path):
 @pytest.mark.parametrize(
     ("environ", "what"), [({}, "is not set"), ({"TOKEN": " "}, "is empty")], ids=["unset", "blank"]
 )
-def test_a_variable_that_holds_no_secret(environ, what):
+def test_refuses_a_variable_without_a_secret(environ, what):
     with pytest.raises(SecretError) as raised:
         of_environment(environ).read()
     assert str(raised.value) == f"environment variable TOKEN {what}"

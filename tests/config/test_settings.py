@@ -112,7 +112,7 @@ def loaded(folder, text, **environ):
     return load(path, environ={"HOME": "/home/gc", "YC_TOKEN": "t1.token", **environ})
 
 
-def test_what_the_least_file_means(folder):
+def test_reads_the_smallest_file_with_every_default(folder):
     settings = loaded(folder, LEAST)
     assert settings.sha256 == hashlib.sha256(LEAST.encode()).hexdigest()
     assert settings.path == folder / "registry-gc.yaml"
@@ -166,7 +166,7 @@ USUAL = "https://container-registry.api.cloud.yandex.net"
         pytest.param("https://a.example.com", "https://b.example.com", False, id="other names"),
     ],
 )
-def test_one_registry_has_one_name_however_its_endpoint_is_written(folder, one, two, same):
+def test_refuses_two_names_of_one_registry_with_different_spellings(folder, one, two, same):
     def at(endpoint):
         return f'endpoints: {{container_registry: "{endpoint}"}}' if endpoint else "mode: dry-run"
 
@@ -179,7 +179,7 @@ def test_one_registry_has_one_name_however_its_endpoint_is_written(folder, one, 
     assert raised.value.lines == (f"{folder / 'registry-gc.yaml'}: {what}",)
 
 
-def test_what_a_whole_file_means(folder):
+def test_reads_a_file_with_every_key(folder):
     settings = loaded(folder, WHOLE)
     assert settings.redis_url() == "redis://127.0.0.1:6379/0"
     assert settings.store == "sqlite:////var/lib/registry-gc/registry-gc.db"
@@ -205,7 +205,7 @@ def test_what_a_whole_file_means(folder):
     assert settings.registries["test"].endpoints.sts == "https://auth.example.com"
 
 
-def test_what_an_oci_registry_is(folder):
+def test_reads_an_oci_registry(folder):
     registries = loaded(folder, WHOLE).registries
     hub, mirror = registries["hub"], registries["mirror"]
     assert (hub.id, hub.url, hub.key) == ("", "https://registry.example.com", "oci|https://registry.example.com|")
@@ -219,7 +219,7 @@ def test_what_an_oci_registry_is(folder):
     assert mirror.key == "oci|http://localhost:5000|"
 
 
-def test_what_a_cloud_registry_is(folder):
+def test_reads_a_cloud_registry(folder):
     registries = loaded(folder, WHOLE).registries
     moved, before = registries["moved"], registries["test"]
     assert moved.key == "yandex-cloud-registry|https://registry.api.cloud.yandex.net|crpvab5oob146rh73ilu"
@@ -231,7 +231,7 @@ def test_what_a_cloud_registry_is(folder):
     assert (moved.reports_push_time, moved.lists_untagged) == (True, True)
 
 
-def test_an_entry_changes_its_kind_and_nothing_else(folder):
+def test_an_entry_keeps_its_other_facts_when_its_kind_changes(folder):
     text = LEAST.replace("policy:", 'endpoints: {container_registry: "http://127.0.0.1:1"}\n    policy:')
     before = loaded(folder, text).registries["production"]
     after = loaded(folder, text.replace("yandex-container", "yandex-cloud")).registries["production"]
@@ -248,15 +248,15 @@ policies: {p: []}
 """
 
 
-def test_a_registry_of_another_kind_has_its_own_way_in(folder):
-    ways = [one.credentials for one in loaded(folder, OF_KINDS).registries.values()]
+def test_a_registry_of_another_kind_has_its_own_sign_in_method(folder):
+    ways = [registry.credentials for registry in loaded(folder, OF_KINDS).registries.values()]
     assert ways == [Credentials(metadata=True), Credentials(anonymous=True)]
     with pytest.raises(ConfigError) as raised:
         loaded(folder, OF_KINDS.replace(", credentials: {anonymous: true}", ""))
-    assert [str(one.path) for one in raised.value.mistakes] == ["defaults.credentials.metadata"]
+    assert [str(mistake.path) for mistake in raised.value.mistakes] == ["defaults.credentials.metadata"]
 
 
-def test_a_policy_is_a_mistake_only_where_it_cannot_be_answered(folder):
+def test_refuses_a_policy_only_for_registries_that_cannot_answer_it(folder):
     text = OF_KINDS.replace("p: []", "p: [{name: a, delete: {untagged: true}}], q: [{name: a, keep: {tagged: true}}]")
     with pytest.raises(ConfigError) as raised:
         loaded(folder, text)
@@ -266,7 +266,7 @@ def test_a_policy_is_a_mistake_only_where_it_cannot_be_answered(folder):
     assert "p" in loaded(folder, text.replace("anonymous: true}", "anonymous: true}, policy: q")).policies
 
 
-def test_what_the_sources_of_a_whole_file_mean(folder):
+def test_reads_every_source_of_evidence(folder):
     hour, token = timedelta(hours=1), Secret(file=folder / "web-token")
     url = "https://example.com/in-use?all=1"
     cluster = folder / "kube.yaml"
@@ -287,20 +287,20 @@ def test_what_the_sources_of_a_whole_file_mean(folder):
     )
 
 
-def test_who_is_told_what_by_a_whole_file(folder):
-    by_default, some, always = loaded(folder, WHOLE).notify
+def test_reads_the_recipients_of_notifications(folder):
+    by_default, chosen, always = loaded(folder, WHOLE).notify
     assert (by_default.address(), by_default.registries) == ("t1.token", ())
     assert by_default.on == {"blocked", "failed", "partial"}
-    assert some == Notification(
+    assert chosen == Notification(
         url="json://127.0.0.1:8080/hook", on=frozenset({"missed", "succeeded"}), registries=("production",)
     )
     assert always.on == OUTCOMES
-    assert "8080" not in repr(some)
+    assert "8080" not in repr(chosen)
 
 
-def test_on_is_a_word_and_no_yes(folder):
-    (told,) = loaded(folder, "notify: [{url: {env: YC_TOKEN}, on: [aborted]}]\npolicies: {}").notify
-    assert told.on == {"aborted"}
+def test_on_is_text_and_not_true(folder):
+    (recipient,) = loaded(folder, "notify: [{url: {env: YC_TOKEN}, on: [aborted]}]\npolicies: {}").notify
+    assert recipient.on == {"aborted"}
 
 
 def test_a_registry_takes_the_sources_of_the_defaults_or_none(folder):
@@ -311,8 +311,8 @@ registries: {one: {id: a}, two: {id: b, in_use: [], settle: 0s}}
 policies: {p: []}
 """
     registries = loaded(folder, text).registries
-    assert [[source.name for source in one.in_use] for one in registries.values()] == [["c"], []]
-    assert [one.settle.days for one in registries.values()] == [2, 0]
+    assert [[source.name for source in registry.in_use] for registry in registries.values()] == [["c"], []]
+    assert [registry.settle.days for registry in registries.values()] == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -330,14 +330,14 @@ def test_an_instant_is_read_as_utc(folder, written, instant):
     assert (read, read.tzinfo) == (instant, UTC)
 
 
-def test_an_own_key_takes_the_place_of_the_whole_default(folder):
+def test_a_registrys_key_replaces_the_whole_default(folder):
     settings = loaded(folder, WHOLE)
     assert settings.registries["production"].rate == Rate(concurrency=4)
     assert settings.registries["test"].rate == Rate(requests_per_second=5.0)
     assert {registry.timezone for registry in settings.registries.values()} == {"Europe/Moscow"}
 
 
-def test_defaults_may_say_what_a_registry_must(folder):
+def test_defaults_may_contain_required_keys(folder):
     text = """
 defaults: {kind: yandex-container-registry, credentials: {metadata: true}, policy: p, schedule: "0 3 * * *"}
 registries: {one: {id: a}, two: {id: b, schedule: "30 4 * * *"}}
@@ -389,7 +389,7 @@ def test_the_environment_makes_the_mode_more_careful_and_never_less(folder, writ
         ),
     ],
 )
-def test_mistakes_of_the_environment(folder, environ, line):
+def test_reports_mistakes_of_the_environment(folder, environ, line):
     with pytest.raises(ConfigError) as raised:
         loaded(folder, LEAST, **environ)
     assert raised.value.lines == (f"{folder / 'registry-gc.yaml'}: {line}",)
@@ -415,11 +415,11 @@ def test_the_environment_names_the_metadata_service(folder, address, endpoint):
         pytest.param({"XDG_STATE_HOME": "/state"}, "sqlite:////state/registry-gc/registry-gc.db", id="the user's"),
     ],
 )
-def test_where_the_store_is_when_nothing_is_said(folder, environ, url):
+def test_the_store_is_in_the_state_folder_by_default(folder, environ, url):
     assert loaded(folder, LEAST, **environ).store == url
 
 
-def test_secrets_are_not_looked_for_where_they_are_not_needed(folder):
+def test_does_not_read_secrets_that_a_command_does_not_need(folder):
     path = folder / "registry-gc.yaml"
     path.write_text(LEAST.replace("{metadata: true}", "{iam_token: {env: NONE}}") + "store: {file: none}\n")
     with pytest.raises(ConfigError):
@@ -431,7 +431,7 @@ def test_paths_are_relative_to_the_file(folder):
     assert loaded(folder, "store: sqlite:///gc.db").store == f"sqlite:///{folder}/gc.db"
 
 
-def test_urls_with_passwords_come_from_secrets_and_show_in_no_repr(folder):
+def test_no_repr_shows_a_url_with_a_password(folder):
     text = "store: {env: STORE}\nredis: {env: REDIS}\nweb: {token: {file: web-token}}\n"
     store, redis = "postgresql+psycopg://gc:hunter2@db/gc", "redis://:hunter3@cache/0"
     settings = loaded(folder, text, STORE=store, REDIS=redis)
@@ -445,7 +445,7 @@ def test_a_schedule_is_a_cron_line_with_names(folder):
     assert loaded(folder, text).registries["production"].schedule == "30 2 1,15 JUL WED"
 
 
-def test_the_working_folder_has_the_last_word(folder, monkeypatch):
+def test_reads_the_file_in_the_working_folder_last(folder, monkeypatch):
     (folder / "registry-gc.yaml").write_text("policies: {here: []}")
     (folder / "other.yaml").write_text("policies: {there: []}")
     monkeypatch.chdir(folder)

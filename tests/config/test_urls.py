@@ -44,7 +44,7 @@ policies: {p: []}
         (read_listen, "web.example.com:0", ("web.example.com", 0)),
     ],
 )
-def test_an_address_is_read(read: Callable[[object], object], written: object, value: object) -> None:
+def test_accepts_valid_urls_of_documents(read: Callable[[object], object], written: object, value: object) -> None:
     assert read(written) == value
 
 
@@ -84,7 +84,7 @@ def refusal(read: Callable[[object], object], written: object) -> str:
         (read_listen, "::1:9811", "expected an IPv6 address in brackets, got '::1:9811'; write \"[::1]:9811\""),
     ],
 )  # fmt: skip
-def test_what_is_no_such_address(read: Callable[[object], object], written: object, message: str) -> None:
+def test_refuses_invalid_urls(read: Callable[[object], object], written: object, message: str) -> None:
     assert refusal(read, written) == message
 
 
@@ -123,7 +123,7 @@ def test_no_refusal_shows_a_secret(read: Callable[[object], object], written: ob
          "write https://10.0.0.7, or add insecure_http: true on a private network"),
     ],
 )  # fmt: skip
-def test_where_plain_http_may_go(url: str, insecure: bool | None, refused: str) -> None:
+def test_allows_plain_http_only_to_configured_networks(url: str, insecure: bool | None, refused: str) -> None:
     if refused:
         assert refusal(lambda _: check_plain(url, insecure), url) == refused
     else:
@@ -142,7 +142,7 @@ def test_where_plain_http_may_go(url: str, insecure: bool | None, refused: str) 
         ("https://a.example/v2/project/v2", "https://a.example/v2/project/v2"),
     ],
 )
-def test_a_registrys_url_is_written_in_one_way(tmp_path: Path, written: str, url: str) -> None:
+def test_normalizes_the_url_of_a_registry(tmp_path: Path, written: str, url: str) -> None:
     file = tmp_path / "registry-gc.yaml"
     file.write_text(FILE.replace("URL", written))
     assert load(file, environ={}).registries["r"].url == url

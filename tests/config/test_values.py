@@ -48,7 +48,7 @@ CRON = 'write minute, hour, day of month, month, day of week; for example "0 3 *
         (read_true, True, True),
     ],
 )
-def test_what_a_value_is_read_as(read: Callable[[object], object], written: object, value: object) -> None:
+def test_reads_valid_values(read: Callable[[object], object], written: object, value: object) -> None:
     assert read(written) == value
 
 
@@ -92,27 +92,27 @@ def test_what_a_value_is_read_as(read: Callable[[object], object], written: obje
         (read_true, 1, "expected true, got 1; remove the key to turn it off"),
     ],
 )  # fmt: skip
-def test_what_a_value_must_not_be(read: Callable[[object], object], written: object, message: str) -> None:
+def test_refuses_invalid_values(read: Callable[[object], object], written: object, message: str) -> None:
     with pytest.raises(BadValueError) as raised:
         read(written)
     assert str(raised.value).startswith(message)
 
 
 @pytest.mark.parametrize("written", ["get hunter2", [], ["", "hunter2"], [5, "hunter2"], ["get", "hunter2\0"], None])
-def test_the_words_of_a_command_are_never_shown(written: object) -> None:
+def test_never_shows_the_words_of_a_command(written: object) -> None:
     with pytest.raises(BadValueError, match="expected a list of a program and its arguments") as raised:
         read_words(written)
     assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("written", ["a", [""], ["  "], ["a" * 5000], [5], [None]])
-def test_what_is_no_list_of_texts(written: object) -> None:
+def test_refuses_values_that_are_not_a_list_of_texts(written: object) -> None:
     with pytest.raises(BadValueError, match="expected"):
         read_texts(written, "names", "production")
 
 
 @pytest.mark.parametrize(("written", "refused"), [("1s", False), ("2h", False), ("0s", True)])
-def test_a_pause_is_a_second_at_least(written: str, refused: bool) -> None:
+def test_refuses_a_duration_under_one_second(written: str, refused: bool) -> None:
     pause = TypeAdapter(Pause)
     if refused:
         with pytest.raises(ValidationError, match="expected a duration of at least 1s, got 0s"):

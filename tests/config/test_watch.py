@@ -30,11 +30,11 @@ def mode(watch: SettingsWatch) -> str:
     return watch.current().registries["r"].mode
 
 
-def test_a_process_reads_the_file_at_once_when_it_starts(file: Path) -> None:
+def test_reads_the_file_at_once_at_the_start(file: Path) -> None:
     assert mode(SettingsWatch(file, environ={}, still=3600)) == "delete"
 
 
-def test_a_changed_file_is_read_when_it_has_been_still(file: Path) -> None:
+def test_reads_a_changed_file_after_it_has_been_stable(file: Path) -> None:
     watch = SettingsWatch(file, environ={}, still=STILL)
     watch.current()
     file.write_text(text("dry-run"))
@@ -46,7 +46,7 @@ def test_a_changed_file_is_read_when_it_has_been_still(file: Path) -> None:
     assert time.monotonic() - began < STILL  # it has not changed again
 
 
-def test_nobody_reads_what_is_half_written(file: Path) -> None:
+def test_no_caller_reads_an_incomplete_file(file: Path) -> None:
     """The first half is valid by itself, and says something else."""
     watch = SettingsWatch(file, environ={}, still=STILL)
     watch.current()
@@ -68,7 +68,7 @@ def test_nobody_reads_what_is_half_written(file: Path) -> None:
     writer.join()
 
 
-def test_a_file_that_is_replaced_is_never_missing(file: Path) -> None:
+def test_a_replaced_file_is_never_missing(file: Path) -> None:
     """Some editors move the old file away before they write the new one."""
     watch = SettingsWatch(file, environ={}, still=STILL)
     watch.current()
@@ -79,7 +79,7 @@ def test_a_file_that_is_replaced_is_never_missing(file: Path) -> None:
     back.join()
 
 
-def test_a_file_that_is_never_still_cannot_be_used(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_a_file_that_keeps_changing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.config.watch.LONGEST", 0.2)
     watch = SettingsWatch(file, environ={}, still=0.5)
     watch.current()
@@ -90,7 +90,7 @@ def test_a_file_that_is_never_still_cannot_be_used(file: Path, monkeypatch: pyte
     assert mode(watch) == "dry-run"
 
 
-def test_a_file_that_vanished_cannot_be_used_until_it_is_back(file: Path) -> None:
+def test_refuses_a_deleted_file_until_it_exists_again(file: Path) -> None:
     watch = SettingsWatch(file, environ={}, still=0.02)
     watch.current()
     file.unlink()

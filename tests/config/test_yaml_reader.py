@@ -39,11 +39,11 @@ from worker.config.yaml_reader import YamlError, parse
         ("\ufeff", None),
     ],
 )
-def test_scalars_are_what_was_written(text, tree):
+def test_scalars_keep_their_written_type(text, tree):
     assert parse(text.encode()) == (tree, ())
 
 
-def test_the_first_of_repeated_keys_stays_and_each_is_told():
+def test_keeps_the_first_of_repeated_keys_and_reports_each():
     tree, flaws = parse(b"a: {b: 1, b: 2, b: 3}\nc: 4\nc: 5\n")
     assert tree == {"a": {"b": 1}, "c": 4}
     assert [(flaw.path, flaw.got) for flaw in flaws] == [
@@ -66,7 +66,7 @@ trees = st.recursive(
 
 @settings(deadline=None)
 @given(trees)
-def test_what_a_writer_wrote_is_read_back(tree):
+def test_reads_back_the_output_of_a_yaml_writer(tree):
     assert parse(yaml.safe_dump(tree).encode()) == (tree, ())
 
 

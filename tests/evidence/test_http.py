@@ -56,12 +56,12 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    one = Service()
-    threading.Thread(target=one.server.serve_forever, args=(0.02,), daemon=True).start()
-    yield one
-    one.released.set()
-    one.server.shutdown()
-    one.server.server_close()
+    running = Service()
+    threading.Thread(target=running.server.serve_forever, args=(0.02,), daemon=True).start()
+    yield running
+    running.released.set()
+    running.server.shutdown()
+    running.server.server_close()
 
 
 def secret_of(environ):
@@ -75,13 +75,13 @@ def source(service, token=TOKEN):
 
 
 @pytest.mark.parametrize(("token", "sent"), [(TOKEN, f"Bearer {TOKEN}"), (None, None)])
-def test_the_document_by_get(service, token, sent):
+def test_reads_the_document_by_get(service, token, sent):
     assert read(source(service, token), QUICK).uses == (Use(None, "cr.yandex/r/shop/api:v7", "list"),)
     assert service.seen == [("/in-use?key=hunter2", sent)]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_another_try_may_be_answered_better(service, status):
+def test_retries_a_temporary_failure(service, status):
     service.answers = [(status, {}, b""), (200, {}, LINES)]
     assert len(read(source(service), QUICK).uses) == 1
     assert len(service.seen) == 2
@@ -113,30 +113,30 @@ def test_another_try_may_be_answered_better(service, status):
         ),
     ],
 )
-def test_what_gives_no_evidence(service, status, headers, body, message):
+def test_reports_why_a_source_gives_no_evidence(service, status, headers, body, message):
     service.answers = [(status, headers, body)]
     assert failure(source(service)) == f"evidence list: 127.0.0.1:{port(service)}: {message}; {REMEDY}"
 
 
-def test_an_answer_that_was_cut(service):
+def test_refuses_a_response_that_was_cut(service):
     service.length = len(LINES) + 10
     assert "the response from 127.0.0.1" in failure(source(service))
     assert len(service.seen) == QUICK.attempts
 
 
-def test_an_answer_that_never_ends(service):
+def test_gives_up_on_a_response_that_never_ends(service):
     service.endless, service.length = True, 10**9
     assert "the response was not complete in time" in failure(source(service))
 
 
-def test_a_service_that_is_not_there_is_an_error(service):
+def test_fails_without_a_service(service):
     service.released.set()
     service.server.shutdown()
     service.server.server_close()
     assert "no connection to 127.0.0.1" in failure(source(service))
 
 
-def test_a_token_that_cannot_be_read_or_sent(service):
+def test_fails_if_the_token_cannot_be_read_or_sent(service):
     unset = EvidenceSettings(name="list", kind="http", max_age=timedelta(1), url=service.url, token=secret_of({}))
     assert "environment variable TOKEN is not set" in failure(unset)
     assert "has characters that an HTTP header must not have" in failure(source(service, "a\nb"))

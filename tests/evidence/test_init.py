@@ -20,12 +20,12 @@ def told_by(script: str) -> str:
     return done.stdout.strip()
 
 
-def test_nothing_is_loaded_before_a_source_is_asked() -> None:
+def test_imports_no_client_before_a_source_is_read() -> None:
     heavy = "{'kubernetes', 'urllib3', 'httpx', 'stamina', 'sqlalchemy', 'numpy'}"
     assert told_by(f"import worker.evidence; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
-def test_a_cluster_without_its_client() -> None:
+def test_reports_a_missing_kubernetes_client() -> None:
     missing = "sys.modules['kubernetes'] = None; "
     ask = f"from worker.evidence import EvidenceError, read\ntry: read({SETTINGS})\n"
     assert told_by(missing + ask + "except EvidenceError as error: print(error)") == (
@@ -34,11 +34,11 @@ def test_a_cluster_without_its_client() -> None:
     )
 
 
-def test_each_kind_is_read_by_its_source(cluster, source, tmp_path):
+def test_reads_each_kind_by_its_module(cluster, source, tmp_path):
     cluster.add("pods", "x", spec={"containers": [{"image": "a.io/x:v1"}]})
     (tmp_path / "in-use").write_text("# as_of: 2026-11-23T03:00:00Z\na.io/y:v1\n# end\n")
     list_ = EvidenceSettings(name="list", kind="file", max_age=timedelta(1), path=tmp_path / "in-use")
     nowhere = EvidenceSettings(name="s", kind="http", max_age=timedelta(1), url="http://127.0.0.1:1/")
-    assert [use.image for one in (source(), list_) for use in read(one).uses] == ["a.io/x:v1", "a.io/y:v1"]
+    assert [use.image for settings in (source(), list_) for use in read(settings).uses] == ["a.io/x:v1", "a.io/y:v1"]
     with pytest.raises(EvidenceError, match=r"evidence s: 127\.0\.0\.1:1: no connection"):
         read(nowhere)

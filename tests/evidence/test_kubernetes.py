@@ -107,12 +107,12 @@ REVISION = {
         ),
     ],
 )
-def test_every_kind_that_names_an_image(cluster, source, resource, kind, rest):
+def test_reads_every_kind_that_names_an_image(cluster, source, resource, kind, rest):
     cluster.add(resource, "x", "shop", **rest)
     assert uses(source()) == [("a.io/x:v1", f"prod/shop/{kind} x")]
 
 
-def test_what_a_stateful_set_is_rolled_back_to(cluster, source):
+def test_reads_the_revisions_of_a_stateful_set(cluster, source):
     cluster.add("controllerrevisions", "x-1", data={"spec": template("a.io/x:v1")}, revision=1)
     cluster.objects["controllerrevisions"][0]["metadata"] |= REVISION
     cluster.add("controllerrevisions", "other", data={"anything": ["its", "controller", "likes"]}, revision=1)
@@ -120,7 +120,7 @@ def test_what_a_stateful_set_is_rolled_back_to(cluster, source):
 
 
 @pytest.mark.parametrize(
-    ("image_id", "found"),
+    ("image_id", "expected"),
     [
         pytest.param(f"docker-pullable://a.io/x@{digest('a')}", digest("a"), id="Docker, by the manifest"),
         pytest.param(f"docker://{digest('b')}", digest("b"), id="Docker, by the config"),
@@ -130,20 +130,20 @@ def test_what_a_stateful_set_is_rolled_back_to(cluster, source):
     ],
 )
 @pytest.mark.parametrize("which", ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"])
-def test_what_was_pulled_is_in_use_by_its_digest(cluster, source, which, image_id, found):
+def test_reads_the_digest_of_a_pulled_image(cluster, source, which, image_id, expected):
     status = {which: [{"image": digest("f"), "imageID": image_id, "ready": True}]}
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"), status=status)
     by = "prod/default/Pod x"
-    assert uses(source()) == [("a.io/x:v1", by), (found, by), (digest("f"), by)]
+    assert uses(source()) == [("a.io/x:v1", by), (expected, by), (digest("f"), by)]
 
 
-def test_the_image_of_a_mounted_volume_by_its_digest(cluster, source):
+def test_reads_the_digest_of_a_mounted_image_volume(cluster, source):
     mount = {"name": "v", "mountPath": "/v", "volumeStatus": {"image": {"imageRef": f"a.io/v@{digest('a')}"}}}
     cluster.add("pods", "x", spec=pod_spec(), status={"containerStatuses": [{"volumeMounts": [mount, {"name": "w"}]}]})
     assert uses(source()) == [(digest("a"), "prod/default/Pod x")]
 
 
-def test_each_image_is_named_once_by_who_wants_it(cluster, source):
+def test_names_each_image_once_by_its_owner(cluster, source):
     for number in range(3):
         cluster.add("pods", f"api-{number}", "shop", spec=pod_spec("a.io/api:v1", "a.io/proxy:v1"))
     cluster.add("replicasets", "api-1", "shop", spec=template("a.io/api:v1"))
@@ -154,33 +154,33 @@ def test_each_image_is_named_once_by_who_wants_it(cluster, source):
     ]
 
 
-def test_as_of_is_when_the_reading_began(cluster, source):
+def test_the_time_of_a_reading_is_its_start(cluster, source):
     before = datetime.now(UTC)
     cluster.faults["pods"] = ["503"]
     read_ = read(source(), QUICK, ENVIRON)
     assert before <= read_.as_of <= datetime.now(UTC) - timedelta(seconds=QUICK.first_wait)
 
 
-def test_what_no_node_can_pull_is_nobodys_image(cluster, source):
+def test_ignores_an_image_that_no_node_can_pull(cluster, source):
     cluster.add("deployments", "broken", spec=template("Not A Reference", "a.io/x:v1"))
     assert uses(source()) == [("a.io/x:v1", "prod/default/Deployment broken")]
 
 
-def test_a_digest_of_sha512_and_the_tag_beside_it(cluster, source):
+def test_reads_a_sha512_digest_and_its_tag(cluster, source):
     digest512 = "sha512:" + "5" * 128
     cluster.add("pods", "x", spec=pod_spec(f"a.io/x:v1@{digest512}"))
     uses = read(source(), QUICK, ENVIRON).uses
     assert [(use.digest, use.image) for use in uses] == [(digest512, "a.io/x:v1")]
 
 
-def test_a_digest_that_is_not_understood_is_not_passed_over(cluster, source):
+def test_reports_a_digest_of_an_unknown_algorithm(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1@blake3:abc", "a.io/y:v1"))
     reading = read(source(), QUICK, ENVIRON)
     assert ([use.image for use in reading.uses], reading.unknown_digests) == (["a.io/y:v1"], ("a.io/x@blake3:abc",))
 
 
 @pytest.mark.parametrize("page", [1, 7, 500])
-def test_lists_are_read_to_their_end(cluster, source, page):
+def test_reads_all_pages_of_a_list(cluster, source, page):
     cluster.page = page
     for number in range(50):
         cluster.add("pods", f"p{number:02}", spec=pod_spec(f"a.io/x:v{number:02}"), filler="x" * 2000)
@@ -190,7 +190,7 @@ def test_lists_are_read_to_their_end(cluster, source, page):
     assert asked[0] == "/api/v1/pods?limit=500"
 
 
-def test_a_list_whose_next_page_is_gone_is_read_from_its_beginning(cluster, source):
+def test_restarts_a_list_whose_next_page_has_expired(cluster, source):
     cluster.page = 2
     for number in range(6):
         cluster.add("pods", f"p{number}", spec=pod_spec(f"a.io/x:v{number}"))
@@ -202,7 +202,7 @@ def test_a_list_whose_next_page_is_gone_is_read_from_its_beginning(cluster, sour
     ]  # fmt: skip
 
 
-def test_a_list_that_is_always_gone_before_its_end(cluster, source):
+def test_gives_up_on_a_list_that_always_expires(cluster, source):
     cluster.page = 1
     cluster.add("pods", "a", spec=pod_spec("a.io/x:v1"))
     cluster.add("pods", "b", spec=pod_spec("a.io/x:v2"))
@@ -211,7 +211,7 @@ def test_a_list_that_is_always_gone_before_its_end(cluster, source):
     assert failure(source()) == f"{what}; check how quickly the API server answers"
 
 
-def test_namespaces_that_are_named_are_read_and_no_others(cluster, source):
+def test_reads_only_the_configured_namespaces(cluster, source):
     for namespace in ("shop", "ml", "other"):
         cluster.add("pods", "x", namespace, spec=pod_spec(f"a.io/{namespace}:v1"))
         cluster.add("jobs", "y", namespace, spec=template(f"a.io/{namespace}-job:v1"))
@@ -231,7 +231,7 @@ def test_namespaces_that_are_named_are_read_and_no_others(cluster, source):
         ("controllerrevisions", "controllerrevisions.apps"),
     ],
 )
-def test_one_namespace_that_may_not_be_read_fails_the_whole(cluster, source, resource, right):
+def test_fails_if_one_namespace_is_forbidden(cluster, source, resource, right):
     cluster.add("pods", "x", "shop", spec=pod_spec("a.io/x:v1"))
     cluster.namespaces.add("ml")
     cluster.forbidden = {(resource, "ml")}
@@ -239,7 +239,7 @@ def test_one_namespace_that_may_not_be_read_fails_the_whole(cluster, source, res
     assert failure(source(namespaces=("shop", "ml"))) == f"{what}; grant the verb list on {right}; {RIGHTS}"
 
 
-def test_a_namespace_that_does_not_exist_is_no_empty_one(cluster, source):
+def test_fails_on_a_namespace_that_does_not_exist(cluster, source):
     what = "context prod: namespace shpo: not found (404)"
     remedy = "check that it exists, and that this is the API server's address"
     assert failure(source(namespaces=("default", "shpo"))) == f"{what}; {remedy}"
@@ -262,7 +262,7 @@ def test_a_namespace_that_does_not_exist_is_no_empty_one(cluster, source):
         ),
     ],
 )
-def test_a_server_that_gives_no_list(cluster, source, faults, message):
+def test_fails_on_a_status_without_a_list(cluster, source, faults, message):
     cluster.faults["deployments"] = faults
     assert failure(source()) == f"context prod: list of deployments in all namespaces: {message}"
 
@@ -290,18 +290,18 @@ def test_a_server_that_gives_no_list(cluster, source, faults, message):
         pytest.param('{"kind": "PodList", "metadata": {}, "items": [', "Input data was truncated", id="cut"),
     ],
 )
-def test_an_answer_that_is_no_list_of_pods(cluster, source, body, what):
+def test_refuses_a_response_that_is_not_a_list_of_pods(cluster, source, body, what):
     cluster.faults["pods"] = [body or " "]
     remedy = "check that this is the API server's address"
     assert failure(source()) == (f"context prod: the list of pods in all namespaces cannot be parsed: {what}; {remedy}")
 
 
-def test_a_list_that_goes_round_in_a_circle(cluster, source):
+def test_refuses_a_list_that_repeats_a_page(cluster, source):
     cluster.faults["pods"] = ['{"kind": "PodList", "metadata": {"continue": "MQ=="}, "items": []}'] * 9
     assert "repeats a page" in failure(source())
 
 
-def test_passing_faults_are_waited_out(cluster, source):
+def test_retries_temporary_faults(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     cluster.faults["pods"] = ["503", "cut", "429"]
     cluster.faults["jobs"] = ["hang"]
@@ -316,14 +316,14 @@ def test_passing_faults_are_waited_out(cluster, source):
         pytest.param("drip", SHORT, "the time limit was reached", id="a drop now and then"),
     ],
 )
-def test_answers_that_do_not_come(cluster, source, fault, limits, message):
+def test_gives_up_on_responses_that_do_not_come(cluster, source, fault, limits, message):
     cluster.faults["pods"] = [fault] * 9
-    told = failure(source(), limits)
-    assert told.startswith("context prod: list of pods in all namespaces: ")
-    assert message in told
+    text = failure(source(), limits)
+    assert text.startswith("context prod: list of pods in all namespaces: ")
+    assert message in text
 
 
-def test_an_image_id_that_is_not_understood_is_not_passed_over(cluster, source):
+def test_fails_on_an_invalid_image_id(cluster, source):
     cluster.add("pods", "x", "ml", spec=pod_spec("a.io/x:v1"), status={"containerStatuses": [{"imageID": "0xcafe!"}]})
     what = "context prod: Pod ml/x cannot be parsed: its status names an image as '0xcafe!'"
     assert failure(source()) == f"{what}; report it with this line"
@@ -336,26 +336,26 @@ def test_an_image_id_that_is_not_understood_is_not_passed_over(cluster, source):
         ("deployments", {"spec": None}, "it has no spec"),
     ],
 )
-def test_an_object_without_what_it_must_have(cluster, source, resource, rest, what):
+def test_refuses_an_object_without_required_fields(cluster, source, resource, rest, what):
     cluster.add(resource, "x", **rest)
     assert f"default/x cannot be parsed: {what}" in failure(source())
 
 
-def test_a_resource_that_the_server_does_not_have_is_no_empty_one(cluster, source):
+def test_fails_on_a_resource_that_the_server_does_not_have(cluster, source):
     cluster.missing = {"cronjobs"}
     assert failure(source()).startswith("context prod: list of cronjobs in all namespaces: not found (404)")
 
 
-def test_credentials_that_are_not_accepted(cluster, source, tmp_path):
+def test_reports_refused_credentials(cluster, source, tmp_path):
     other = kubeconfig(tmp_path / "other", {"prod": cluster}, token="expired")
-    told = failure(source(kubeconfig=other))
-    assert told == (
+    text = failure(source(kubeconfig=other))
+    assert text == (
         "context prod: list of deployments in all namespaces: the API server does not accept the credentials (401); "
         "renew them"
     )
 
 
-def test_several_contexts_are_read_and_one_that_fails_fails_all(cluster, source, tmp_path):
+def test_fails_if_one_of_several_contexts_fails(cluster, source, tmp_path):
     with ApiServer() as second:
         both = kubeconfig(tmp_path / "both", {"blue": cluster, "green": second})
         cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
@@ -370,12 +370,12 @@ def test_several_contexts_are_read_and_one_that_fails_fails_all(cluster, source,
     assert failure(settings).startswith("context green: list of deployments in all namespaces: ")
 
 
-def test_the_current_context_where_none_is_named(cluster, source):
+def test_reads_the_current_context_by_default(cluster, source):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     assert uses(source(contexts=())) == [("a.io/x:v1", "cluster/default/Pod x")]
 
 
-def test_the_file_that_the_environment_names(cluster, source, tmp_path):
+def test_reads_the_kubeconfig_of_the_environment(cluster, source, tmp_path):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     settings = source(kubeconfig=None, contexts=())
     environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
@@ -398,13 +398,13 @@ def test_the_file_that_the_environment_names(cluster, source, tmp_path):
         pytest.param("{contexts: [], users: [{name: gc, user: {token: secret-word}}]}", "", id="no such context"),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_used(source, tmp_path, content, what):
+def test_refuses_an_unusable_kubeconfig(source, tmp_path, content, what):
     path = tmp_path / "broken"
     if content is not None:
         path.write_text(content)
-    told = failure(source(kubeconfig=path))
-    assert told.startswith(f"context prod: no usable kubeconfig: {what}")
-    assert "secret-word" not in told
+    text = failure(source(kubeconfig=path))
+    assert text.startswith(f"context prod: no usable kubeconfig: {what}")
+    assert "secret-word" not in text
 
 
 def test_a_token_is_not_sent_without_tls_to_another_machine(source, tmp_path):
@@ -413,7 +413,7 @@ def test_a_token_is_not_sent_without_tls_to_another_machine(source, tmp_path):
     assert "refusing to talk to 10.0.0.1" in failure(source(kubeconfig=path))
 
 
-def test_a_command_of_the_kubeconfig_that_never_ends(cluster, source, tmp_path):
+def test_gives_up_on_a_kubeconfig_command_that_never_ends(cluster, source, tmp_path):
     command = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "sleep",
@@ -434,7 +434,7 @@ def test_a_command_of_the_kubeconfig_signs_in(cluster, source, tmp_path):
     assert len(uses(source(kubeconfig=path))) == 1
 
 
-def test_the_kubeconfig_is_never_written_to(cluster, source, tmp_path):
+def test_never_writes_to_the_kubeconfig(cluster, source, tmp_path):
     cluster.add("pods", "x", spec=pod_spec("a.io/x:v1"))
     fresh = tmp_path / "fresh.json"
     fresh.write_text(f'{{"credential": {{"access_token": "{TOKEN}", "token_expiry": "2999-01-01T00:00:00Z"}}}}')
@@ -460,6 +460,6 @@ def test_inside_a_cluster_the_pod_signs_in_by_its_service_account(source, tmp_pa
             read(settings, HASTY, environ, service_account=tmp_path)
 
 
-def test_a_use_is_told_in_words(cluster, source):
+def test_reports_a_use_as_text(cluster, source):
     cluster.add("pods", "x", spec=pod_spec(f"a.io/x:v1@{digest('a')}"))
     assert read(source(), QUICK, ENVIRON).uses == (Use(digest("a"), "a.io/x:v1", "prod/default/Pod x"),)

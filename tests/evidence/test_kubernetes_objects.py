@@ -16,7 +16,7 @@ def blocks(kind):
     return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_the_role_grants_what_is_asked_for_and_no_more():
+def test_the_role_grants_exactly_the_requests():
     (role,) = (yaml.safe_load(block) for block in blocks("yaml") if "ClusterRole" in block)
     granted = {
         (group, resource, verb)
@@ -44,17 +44,17 @@ def an_object(**rest):
         ("CronJob", "/apis/batch/v1", "cronjobs.batch"),
     ],
 )
-def test_where_a_kind_is_listed_and_what_grants_it(name, root, right):
+def test_each_kind_has_its_path_and_permission(name, root, right):
     assert (kind(name).root, kind(name).right) == (root, right)
 
 
-def test_whoever_wants_an_image_is_listed_before_what_is_made_for_it():
+def test_lists_owners_before_the_objects_that_they_create():
     names = [kind.name for kind in KINDS]
     for wants, made in [("Deployment", "ReplicaSet"), ("CronJob", "Job"), ("ReplicaSet", "Pod"), ("Job", "Pod")]:
         assert names.index(wants) < names.index(made)
 
 
-def test_a_page_says_what_asks_for_the_next():
+def test_a_page_contains_the_token_of_the_next():
     page = decode_page(b'{"kind": "PodList", "metadata": {"continue": "abc"}, "items": null}', kind("Pod"))
     assert (page.more, page.items) == ("abc", None)
     assert decode_page(b'{"kind": "PodList", "metadata": {}, "items": []}', kind("Pod")).more == ""
@@ -67,18 +67,18 @@ def test_a_page_says_what_asks_for_the_next():
         b'{"kind": "JobList", "metadata": {}, "items": []}', b'{"kind": "PodList", "metadata": {}, "items": [',
     ],
 )  # fmt: skip
-def test_what_is_no_page_of_the_kind_is_refused(body):
+def test_refuses_a_page_of_another_kind(body):
     with pytest.raises(ValueError, match=r"truncated|missing required field|expected a PodList, got a JobList"):
         decode_page(body, kind("Pod"))
 
 
 def test_an_image_of_a_template_is_in_use_by_its_owner():
     spec = {"template": {"spec": {"containers": [{"image": "a.io/x:v1"}, {"image": "No Reference"}, {}]}}}
-    found = list(uses_of(an_object(spec=spec), kind("Deployment"), "prod"))
-    assert [(use.image, use.by) for use in found] == [("a.io/x:v1", "prod/shop/Deployment x")]
+    images = list(uses_of(an_object(spec=spec), kind("Deployment"), "prod"))
+    assert [(use.image, use.by) for use in images] == [("a.io/x:v1", "prod/shop/Deployment x")]
 
 
-def test_a_digest_in_a_pods_status_that_is_no_reference_is_an_error():
+def test_refuses_an_invalid_reference_in_the_status_of_a_pod():
     status = msgspec.Raw(b'{"containerStatuses": [{"imageID": "0xcafe!"}]}')
     pod = msgspec.structs.replace(an_object(spec={}), status=status)
     with pytest.raises(ValueError, match="its status names an image as '0xcafe!'"):
@@ -86,7 +86,7 @@ def test_a_digest_in_a_pods_status_that_is_no_reference_is_an_error():
 
 
 @pytest.mark.parametrize("name", ["Pod", "Deployment", "CronJob"])
-def test_an_object_without_a_spec_is_an_error(name):
+def test_refuses_an_object_without_a_spec(name):
     with pytest.raises(ValueError, match="it has no spec"):
         list(uses_of(an_object(), kind(name), "prod"))
 
@@ -94,7 +94,7 @@ def test_an_object_without_a_spec_is_an_error(name):
 @pytest.mark.parametrize(
     ("version", "images"), [("apps/v1", ["a.io/x:v1"]), ("example.com/v1", [])], ids=["its own", "another's"]
 )
-def test_a_revision_is_read_where_a_controller_of_kubernetes_wrote_it(version, images):
+def test_reads_only_revisions_of_kubernetes_controllers(version, images):
     revision = msgspec.structs.replace(
         an_object(metadata={"ownerReferences": [{"apiVersion": version, "kind": "StatefulSet"}]}),
         data=msgspec.Raw(b'{"spec": {"template": {"spec": {"containers": [{"image": "a.io/x:v1"}]}}}}'),

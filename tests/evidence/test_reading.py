@@ -53,13 +53,13 @@ def test_a_reference_is_a_digest_a_tag_or_both(text, digest, image):
         (HEX, None),
     ],
 )
-def test_the_address_of_a_reference(text, name):
+def test_reads_the_address_of_a_reference(text, name):
     assert parse_reference(text, "a").name == name
 
 
 @pytest.mark.parametrize("digest", [f"blake3:{HEX}", f"sha384:{HEX}", "sha256+b64:abc=", "x:1"])
 @pytest.mark.parametrize("tag", ["", ":v7"])
-def test_a_digest_that_is_not_understood_says_where_it_was(digest, tag):
+def test_keeps_the_address_of_an_unknown_digest(digest, tag):
     assert parse_reference(f"{YCR}{tag}@{digest}", "a") == (None, None, "a", YCR, digest)
 
 
@@ -72,13 +72,13 @@ def test_a_digest_that_is_not_understood_says_where_it_was(digest, tag):
         "cr.yandex:99999999/a", f"cr.yandex/a@sha512:{HEX}", "cr.yandex/a@blake3",
     ],
 )  # fmt: skip
-def test_what_is_no_reference(text):
+def test_refuses_invalid_references(text):
     with pytest.raises(ValueError, match=r"^(is|has) "):
         parse_reference(text, "a")
 
 
 @given(st.text() | st.from_regex(r"[a-z./:@\[\]-]{0,40}(@sha256:[0-9a-f]{64})?", fullmatch=True))
-def test_nothing_else_is_raised_and_what_is_read_reads_the_same_again(text):
+def test_any_text_is_refused_or_read_to_the_same_reference(text):
     try:
         digest, image, _, _, unknown_digest = parse_reference(text, "a")
     except ValueError:
@@ -91,7 +91,7 @@ def test_nothing_else_is_raised_and_what_is_read_reads_the_same_again(text):
 AS_OF = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=3)))
 
 
-def test_a_reading_names_each_thing_once_by_the_first_who_uses_it():
+def test_names_each_image_once_by_its_first_user():
     texts = [(f"{YCR}:v7", "b"), (f"{YCR}:v7", "a"), (f"{YCR}:v7", "b"), (f"{YCR}@{DIGEST}", "c"), (DIGEST, "d")]
     reading = reading_of(AS_OF, [parse_reference(text, by) for text, by in texts])
     assert reading.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
@@ -100,19 +100,19 @@ def test_a_reading_names_each_thing_once_by_the_first_who_uses_it():
     assert [reading.name_of(use) for use in reading.uses] == [YCR, YCR]
 
 
-def test_a_digest_that_nobody_names_by_an_address_has_none():
+def test_a_bare_digest_has_no_address():
     reading = reading_of(AS_OF, [parse_reference(DIGEST, "a")])
     assert [reading.name_of(use) for use in reading.uses] == [None]
 
 
-def test_a_digest_that_is_not_understood_is_set_apart():
+def test_separates_digests_of_unknown_algorithms():
     texts = [f"{YCR}@blake3:{HEX}", f"{YCR}:v1@blake3:{HEX}", f"{YCR}:v2"]
     reading = reading_of(AS_OF, [parse_reference(text, "a") for text in texts])
     assert reading.unknown_digests == (f"{YCR}@blake3:{HEX}",)
     assert [use.image for use in reading.uses] == [f"{YCR}:v2"]
 
 
-def test_a_failure_of_a_source_is_one_short_line():
+def test_an_error_is_one_short_line():
     text = str(EvidenceError("list", "x\n\x1b[2J" + "y" * 1000, "see the source"))
     assert text.isprintable()
     assert text.startswith("evidence list: x")

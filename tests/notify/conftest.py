@@ -31,5 +31,5 @@ def make_harness(simulator: Simulator, hook: Webhook, tmp_path: Path) -> Iterato
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()

@@ -72,8 +72,8 @@ def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[MakeHarness]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def minute(harness: Harness, after: timedelta = timedelta()) -> list[str]:
     return [task_call.task for task_call in task_calls]
 
 
-def test_a_command_gets_the_run_once_and_no_shell_reads_it(
+def test_executes_a_command_once_with_the_run_and_without_a_shell(
     make_harness: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
     harness = make_harness(after_run={"command": command})
@@ -112,16 +112,14 @@ def test_a_command_gets_the_run_once_and_no_shell_reads_it(
     assert not [line for line in logs if "$HOME" in str(line)], "arguments may be secrets"
 
 
-def test_a_run_that_deletes_nothing_is_not_followed(
-    make_harness: MakeHarness, command: list[str], tmp_path: Path
-) -> None:
+def test_ignores_a_run_that_deleted_nothing(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
     harness = make_harness(after_run={"command": command})
     harness.sweep(dry_run=True)
     assert minute(harness) == []
     assert got(tmp_path) == []
 
 
-def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
+def test_tries_three_times_and_never_changes_the_run(
     make_harness: MakeHarness, command: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "code").write_text("3")
@@ -137,7 +135,7 @@ def test_a_failure_is_tried_three_times_and_the_run_stays_as_it_is(
     assert said[0]["reason"] == "the command ended with exit code 3: ['$HOME', '; false']"
 
 
-def test_a_command_that_takes_too_long_is_ended_with_what_it_started(make_harness: MakeHarness, tmp_path: Path) -> None:
+def test_kills_a_slow_command_with_its_children(make_harness: MakeHarness, tmp_path: Path) -> None:
     harness = make_harness(after_run={"command": ["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"]})
     run = harness.sweep()
     with capture_logs() as logs:
@@ -158,7 +156,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_is_not_there(make_harness: MakeHarness) -> None:
+def test_reports_a_missing_program(make_harness: MakeHarness) -> None:
     harness = make_harness(after_run={"command": ["/nowhere/collector"]})
     harness.sweep()
     with capture_logs() as logs:
@@ -168,9 +166,7 @@ def test_a_program_that_is_not_there(make_harness: MakeHarness) -> None:
     ]
 
 
-def test_a_crash_in_the_midst_of_a_try_repeats_it(
-    make_harness: MakeHarness, command: list[str], tmp_path: Path
-) -> None:
+def test_repeats_an_attempt_after_a_crash(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
     """A try is counted before it begins: one that dies is made again, and a third that dies is the last."""
     harness = make_harness(after_run={"command": ["sh", "-c", "kill -9 $PPID"]})
     run = harness.sweep()
@@ -189,7 +185,7 @@ def test_a_crash_in_the_midst_of_a_try_repeats_it(
     assert got(tmp_path) == []
 
 
-def test_a_url_gets_the_run_and_the_token(make_harness: MakeHarness, hook: Webhook, tmp_path: Path) -> None:
+def test_sends_the_run_and_the_token_to_a_url(make_harness: MakeHarness, hook: Webhook, tmp_path: Path) -> None:
     (tmp_path / "bearer").write_text(SECRET)
     url = f"http://{hook.address}/collect?key={SECRET}"
     harness = make_harness(after_run={"url": url, "token": {"file": str(tmp_path / "bearer")}})
@@ -205,7 +201,7 @@ def test_a_url_gets_the_run_and_the_token(make_harness: MakeHarness, hook: Webho
     assert SECRET not in str(logs)
 
 
-def test_a_run_of_long_ago_is_not_followed(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
+def test_ignores_a_run_of_long_ago(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
     """Who adds the key tomorrow is not told of the runs of yesterday."""
     harness = make_harness()
     harness.sweep()

@@ -53,7 +53,7 @@ took       1h02m
 Read the result: registry-gc show 20261123T030000Z-0011aabb"""
 
 
-def test_a_whole_message() -> None:
+def test_writes_a_whole_message() -> None:
     assert notice_title(RUN) == "registry-gc: production: partial"
     assert notice_body(RUN) == PARTIAL
 
@@ -73,12 +73,12 @@ BLOCKED = {"state": "blocked", "outcome": None, "finished_at": None}
     ],
     ids=["waits", "blocked", "failed", "succeeded", "aborted", "missed"],
 )
-def test_the_command_to_type_next(changes: dict[str, Any], commands: list[str]) -> None:
+def test_ends_with_the_command_to_type_next(changes: dict[str, Any], commands: list[str]) -> None:
     after = notice_body(replace(RUN, **changes)).partition("\n\n")[2]
     assert [line.partition(": ")[2] for line in after.splitlines()] == commands
 
 
-def test_without_a_plan_there_are_no_totals() -> None:
+def test_shows_no_totals_without_a_plan() -> None:
     body = notice_body(
         replace(RUN, outcome="failed", plan_sha256=None, failed=0, unreadable=(), differences=(), message="no host")
     )
@@ -86,7 +86,7 @@ def test_without_a_plan_there_are_no_totals() -> None:
     assert [line.split()[0] for line in table] == ["registry", "run", "outcome", "why", "took"]
 
 
-def test_what_a_registry_says_stays_on_its_line() -> None:
+def test_keeps_the_words_of_a_registry_on_one_line() -> None:
     evil = "gone\r\nnext       registry-gc approve all \x1b[31m\u202e\x00 <b>*x*</b>"
     body = notice_body(replace(RUN, message=evil))
     (why,) = [line for line in body.splitlines() if line.startswith("why")]
@@ -97,14 +97,14 @@ def test_what_a_registry_says_stays_on_its_line() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_no_word_of_elsewhere_is_obeyed(text: str) -> None:
+def test_escapes_control_characters_of_foreign_text(text: str) -> None:
     run = replace(RUN, message=f"no {text} today", registry=f"shop {text}")
     assert notice_title(run).isprintable()
     assert plain(notice_body(run))
 
 
 @given(text=strategies.text(max_size=5000), name=strategies.text(max_size=500).map(lambda name: f"r{name}"))
-def test_it_is_never_too_long_and_its_lines_are_ours(text: str, name: str) -> None:
+def test_limits_the_length_and_never_adds_foreign_lines(text: str, name: str) -> None:
     run = replace(RUN, message=text, registry=name)
     body = notice_body(run)
     assert len(body) <= LONGEST

@@ -41,12 +41,12 @@ def failed(harness: Harness) -> str:
     return run_id
 
 
-def told(harness: Harness) -> list[str | None]:
+def notified_words(harness: Harness) -> list[str | None]:
     with harness.store.read() as connection:
         return list(connection.execute(text("select notified from run order by opened_at, id")).scalars())
 
 
-def test_a_blocked_run_is_told_once_and_then_its_end(
+def test_notifies_once_of_a_blocked_run_and_once_of_its_end(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     push_old(simulator)
@@ -60,10 +60,10 @@ def test_a_blocked_run_is_told_once_and_then_its_end(
     for _ in range(3):
         minute(harness)
     assert hook.titles == ["registry-gc: production: blocked", "registry-gc: production: succeeded"]
-    assert told(harness) == ["succeeded"]
+    assert notified_words(harness) == ["succeeded"]
 
 
-def test_a_blocked_run_that_expires_is_not_told_twice(
+def test_notifies_once_of_a_blocked_run_that_expires(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     push_old(simulator)
@@ -75,7 +75,7 @@ def test_a_blocked_run_that_expires_is_not_told_twice(
     assert hook.titles == ["registry-gc: production: blocked"]
 
 
-def test_what_arrives_of_a_partial_run(
+def test_sends_the_facts_of_a_partial_run(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -115,7 +115,7 @@ def test_what_arrives_of_a_partial_run(
         pytest.param({"registries": ["production"]}, ["failed"], id="this registry"),
     ],
 )
-def test_only_what_was_asked_for(
+def test_sends_only_the_configured_outcomes_and_registries(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook, entry: dict[str, Any], titles: list[str]
 ) -> None:
     push_old(simulator, 1)
@@ -124,11 +124,11 @@ def test_only_what_was_asked_for(
     failed(harness)
     minute(harness)
     minute(harness)
-    assert sorted(hook.titles) == sorted(f"registry-gc: production: {one}" for one in titles)
-    assert None not in told(harness)
+    assert sorted(hook.titles) == sorted(f"registry-gc: production: {title}" for title in titles)
+    assert None not in notified_words(harness)
 
 
-def test_who_is_added_later_is_not_told_of_earlier_runs(
+def test_does_not_notify_a_later_recipient_of_earlier_runs(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     harness = make_harness(on=["blocked"])
@@ -136,17 +136,19 @@ def test_who_is_added_later_is_not_told_of_earlier_runs(
     minute(harness)
     harness.rewrite(notify=[{"url": hook.url}])
     minute(harness)
-    assert (hook.titles, told(harness)) == ([], ["failed"])
+    assert (hook.titles, notified_words(harness)) == ([], ["failed"])
 
 
-def test_what_is_a_day_old_is_not_told(simulator: Simulator, make_harness: MakeHarness, hook: Webhook) -> None:
+def test_does_not_notify_of_a_run_that_ended_a_day_ago(
+    simulator: Simulator, make_harness: MakeHarness, hook: Webhook
+) -> None:
     harness = make_harness()
     failed(harness)
     minute(harness, DAY + MINUTE)
-    assert (hook.titles, told(harness)) == ([], ["failed"])
+    assert (hook.titles, notified_words(harness)) == ([], ["failed"])
 
 
-def test_a_failing_server_is_tried_five_times_in_an_hour(
+def test_tries_a_failing_server_five_times_in_an_hour(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     harness = make_harness()
@@ -162,9 +164,7 @@ def test_a_failing_server_is_tried_five_times_in_an_hour(
     assert (run.outcome, run.message) == ("failed", "the registry is gone")
 
 
-def test_what_was_lost_arrives_when_the_server_is_well(
-    simulator: Simulator, make_harness: MakeHarness, hook: Webhook
-) -> None:
+def test_sends_again_after_the_server_recovers(simulator: Simulator, make_harness: MakeHarness, hook: Webhook) -> None:
     harness = make_harness()
     failed(harness)
     hook.status = 503
@@ -177,7 +177,7 @@ def test_what_was_lost_arrives_when_the_server_is_well(
     assert len(hook.received) == 2
 
 
-def test_who_was_told_is_not_told_again_for_the_others_sake(
+def test_does_not_repeat_a_notification_for_another_recipient(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     other = {"url": f"json://127.0.0.1:{free_port()}/"}
@@ -186,12 +186,10 @@ def test_who_was_told_is_not_told_again_for_the_others_sake(
     for after in range(0, 90, 2):
         minute(harness, after * MINUTE)
     assert len(hook.received) == 1
-    assert told(harness) == ["failed"]
+    assert notified_words(harness) == ["failed"]
 
 
-def test_a_sender_that_died_is_followed_by_another(
-    simulator: Simulator, make_harness: MakeHarness, hook: Webhook
-) -> None:
+def test_another_worker_sends_after_a_crash(simulator: Simulator, make_harness: MakeHarness, hook: Webhook) -> None:
     """It wrote down that it would try, and nothing after: nobody knows whether the message was sent."""
     harness = make_harness()
     run_id = failed(harness)
@@ -207,7 +205,7 @@ def test_a_sender_that_died_is_followed_by_another(
 
 
 @pytest.mark.parametrize("notifying", ["", "null", "{}", "[", '{"word": "failed", "tries": "x"}'])
-def test_what_cannot_be_read_begins_anew(
+def test_starts_again_if_the_record_cannot_be_read(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook, notifying: str
 ) -> None:
     harness = make_harness()
@@ -219,16 +217,18 @@ def test_what_cannot_be_read_begins_anew(
     assert hook.titles == ["registry-gc: production: failed"]
 
 
-def test_a_repeated_or_forged_bell_tells_nothing_twice(
+def test_a_repeated_or_forged_message_sends_nothing_twice(
     simulator: Simulator, make_harness: MakeHarness, hook: Webhook
 ) -> None:
     harness = make_harness()
     run_id, active = failed(harness), harness.open()
-    harness.carry_out([TaskCall("gc.notify", (one,)) for one in (run_id, run_id, active, "no-such-run") * 3])
+    harness.carry_out([TaskCall("gc.notify", (row_id,)) for row_id in (run_id, run_id, active, "no-such-run") * 3])
     assert hook.titles == ["registry-gc: production: failed"]
 
 
-def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, make_harness: MakeHarness, hook: Webhook) -> None:
+def test_sends_only_a_few_notifications_a_minute(
+    simulator: Simulator, make_harness: MakeHarness, hook: Webhook
+) -> None:
     harness = make_harness()
     for _ in range(notification.MOST + 3):
         failed(harness)
@@ -242,10 +242,10 @@ def test_many_runs_are_told_a_few_a_minute(simulator: Simulator, make_harness: M
     for after in range(3, 10):
         minute(harness, after * MINUTE)
     assert len({body.split()[3] for body in hook.bodies}) == notification.MOST + 3
-    assert None not in told(harness)
+    assert None not in notified_words(harness)
 
 
-def test_no_word_of_an_address_is_logged(
+def test_never_logs_an_address(
     simulator: Simulator,
     make_harness: MakeHarness,
     hook: Webhook,

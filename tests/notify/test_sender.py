@@ -19,13 +19,13 @@ MESSAGE = Message("a title", "a body", "info")
     ("status", "failure"),
     [(200, None), (204, None), (500, "HTTP status 500"), (404, "HTTP status 404"), (None, "no answer in time")],
 )
-def test_what_a_server_answers(hook: Webhook, status: int | None, failure: str | None) -> None:
+def test_reports_the_status_of_a_failed_delivery(hook: Webhook, status: int | None, failure: str | None) -> None:
     hook.status = status
     failures = sender.send(MESSAGE, {7: Notification(url=hook.url)}, seconds=0.5 if status is None else 10)
     assert failures == ({} if failure is None else {7: failure})
 
 
-def test_one_that_hangs_holds_nobody_else_up(hook: Webhook) -> None:
+def test_a_hanging_service_does_not_delay_the_others(hook: Webhook) -> None:
     hook.status = None
     with Webhook().listening() as well:
         to = {
@@ -38,7 +38,7 @@ def test_one_that_hangs_holds_nobody_else_up(hook: Webhook) -> None:
     assert well.titles == ["a title"]
 
 
-def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> None:
+def test_names_the_location_of_an_unreadable_secret(tmp_path: Path) -> None:
     missing = Notification(url=Secret(file=tmp_path / "none"))
     assert sender.send(MESSAGE, {0: missing}) == {0: f"file {tmp_path}/none does not exist"}
 
@@ -54,16 +54,16 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_place(tmp_path: Path) -> N
         ("", False),
     ],
 )
-def test_addresses(url: str, answer: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_recognizes_addresses_that_apprise_supports(url: str, answer: bool, caplog: pytest.LogCaptureFixture) -> None:
     assert sender.is_supported_address(url) is answer
     assert caplog.text == ""
 
 
 def test_only_the_sender_imports_apprise() -> None:
     module = Path(sender.__file__)
-    found = [
+    importers = [
         path
         for path in module.parent.parent.rglob("*.py")
         if re.search(r"^\s*(from|import) apprise\b", path.read_text(), re.M)
     ]
-    assert found == [module]
+    assert importers == [module]

@@ -51,7 +51,7 @@ PLACES = list(places(SAMPLE))
 
 @settings(max_examples=300, deadline=None)  # a busy machine is no mistake
 @given(st.lists(st.tuples(st.sampled_from(PLACES), values), min_size=1, max_size=3))
-def test_a_file_is_right_or_its_mistakes_are_told(tmp_path_factory, changes):
+def test_any_file_is_accepted_or_its_mistakes_are_reported(tmp_path_factory, changes):
     tree = SAMPLE
     for way, value in changes:
         if way in set(places(tree)):
@@ -65,10 +65,10 @@ def test_a_file_is_right_or_its_mistakes_are_told(tmp_path_factory, changes):
     try:
         loaded = load(path, environ=ENVIRON)
     except ConfigError as error:
-        told = error.lines
+        lines = error.lines
     else:
-        told = ()
+        lines = ()
         assert loaded.path == path
-    assert all(line.startswith(f"{path}: ") and "pydantic" not in line for line in told)
-    assert [line for line in told if not line.partition("; ")[2]] == []
-    assert len(set(told)) == len(told)
+    assert all(line.startswith(f"{path}: ") and "pydantic" not in line for line in lines)
+    assert [line for line in lines if not line.partition("; ")[2]] == []
+    assert len(set(lines)) == len(lines)

@@ -483,7 +483,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("file", "message"), MESSAGES.items(), ids=MESSAGES)
-def test_each_mistake_has_its_exact_line(file, message):
+def test_reports_each_mistake_with_its_exact_line(file, message):
     path = FOLDER / f"{file}.yaml"
     with pytest.raises(ConfigError) as raised:
         load(path, environ=ENVIRON)
@@ -501,7 +501,7 @@ def test_each_mistake_has_its_exact_line(file, message):
         ),
     ],
 )
-def test_a_semicolon_in_a_value_does_not_split_its_mistake(tmp_path, text, path):
+def test_keeps_a_semicolon_of_a_value_within_one_mistake(tmp_path, text, path):
     file = tmp_path / "registry-gc.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -509,7 +509,7 @@ def test_a_semicolon_in_a_value_does_not_split_its_mistake(tmp_path, text, path)
     assert raised.value.mistakes == (Mistake(path, "expected a duration, got 'a; b'", "write, for example, 10d"),)
 
 
-def test_every_file_of_the_gallery_is_in_the_table():
+def test_every_file_of_the_gallery_has_a_message():
     assert {path.stem for path in FOLDER.iterdir()} == set(MESSAGES)
 
 
@@ -531,7 +531,7 @@ def check(path, **environ):
 @pytest.mark.parametrize(
     "file", ["binary", "not-utf-8", "alias", "deeply-nested", "no-such-policy", "pattern-re2-refuses", "list-as-key"]
 )
-def test_the_command_says_the_same_on_standard_error(file):
+def test_the_command_check_prints_the_same_line_on_standard_error(file):
     path = FOLDER / f"{file}.yaml"
     done, seconds = check(path)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -539,7 +539,7 @@ def test_the_command_says_the_same_on_standard_error(file):
     assert seconds < 2
 
 
-def test_a_file_of_two_mebibytes(tmp_path):
+def test_refuses_a_file_of_two_mebibytes(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text("policies:\n" + "  # a comment\n" * 160_000)
     done, seconds = check(path)
@@ -559,7 +559,7 @@ def test_a_file_of_two_mebibytes(tmp_path):
         pytest.param("x: 1\n" * 100_000, id="one key again and again"),
     ],
 )
-def test_hostile_files_are_answered_in_time(tmp_path, content):
+def test_refuses_hostile_files_within_two_seconds(tmp_path, content):
     path = tmp_path / "hostile.yaml"
     path.write_text(content)
     started = time.process_time()
@@ -568,7 +568,7 @@ def test_hostile_files_are_answered_in_time(tmp_path, content):
     assert time.process_time() - started < 2
 
 
-def test_all_mistakes_are_told_at_once(tmp_path):
+def test_reports_all_mistakes_at_once(tmp_path):
     path = tmp_path / "registry-gc.yaml"
     path.write_text(
         "web: {listen: 9811}\n"

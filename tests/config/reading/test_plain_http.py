@@ -19,7 +19,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "registry-gc.yaml"
 
 
-def test_without_the_key_plain_http_is_for_loopback_only(file: Path) -> None:
+def test_allows_plain_http_only_to_loopback_without_the_key(file: Path) -> None:
     file.write_text(FILE.replace("URL", "http://registry.internal:5000/team").replace(", insecure_http: true", ""))
     with pytest.raises(ConfigError) as raised:
         load(file, environ={})

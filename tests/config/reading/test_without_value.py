@@ -20,7 +20,7 @@ REMEDY = {True: "write one, or leave the item out", False: "write one, or leave 
 def ways(tree: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The ways to every value of a tree but the whole."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [one for step, value in inner for one in [(*way, step), *ways(value, (*way, step))]]
+    return [path for step, value in inner for path in [(*way, step), *ways(value, (*way, step))]]
 
 
 def without(tree: Any, way: tuple[Any, ...]) -> Any:
@@ -48,24 +48,24 @@ def lines(tmp_path: Path, content: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ways(SAMPLE), ids=path_of)
-def test_no_key_of_the_file_may_lack_its_value(tmp_path: Path, way: tuple[Any, ...]) -> None:
+def test_reports_every_key_without_a_value(tmp_path: Path, way: tuple[Any, ...]) -> None:
     path = path_of(way)
     wanted = f"{path}: has no value; {REMEDY[isinstance(way[-1], int)]}"
     assert wanted in lines(tmp_path, yaml.safe_dump(without(SAMPLE, way)))
 
 
 @pytest.mark.parametrize(("kind", "form"), [("delete", DeleteConditions), ("keep", KeepConditions)])
-def test_no_condition_may_lack_its_value(tmp_path: Path, kind: str, form: type[DeleteConditions]) -> None:
+def test_reports_every_condition_without_a_value(tmp_path: Path, kind: str, form: type[DeleteConditions]) -> None:
     for key in form.model_fields:
         rule = {"name": "a", kind: {"older_than": "14d"} | {key: None}}
         mistake = f"policies.nightly[0].{kind}.{key}: has no value; write one, or leave the key out"
         assert lines(tmp_path, yaml.safe_dump({"policies": {"nightly": [rule]}})) == [mistake]
         policy, mistakes = parse_policy("nightly", [rule], "policies.nightly")
-        assert (policy, [str(one) for one in mistakes]) == (None, [mistake])
+        assert (policy, [str(problem) for problem in mistakes]) == (None, [mistake])
 
 
 @pytest.mark.parametrize("written", ["", "~", "null", "Null", "NULL"])
-def test_every_way_to_write_nothing(tmp_path: Path, written: str) -> None:
+def test_reports_every_notation_of_an_empty_value(tmp_path: Path, written: str) -> None:
     text = f"policies:\n  p:\n    - name: a\n      delete:\n        tags: [pr-*]\n        older_than: {written}\n"
     assert lines(tmp_path, text) == ["policies.p[0].delete.older_than: has no value; write one, or leave the key out"]
 
@@ -80,11 +80,11 @@ def test_every_way_to_write_nothing(tmp_path: Path, written: str) -> None:
         ("policies: {p: }", "p"),
     ],
 )
-def test_json_flow_and_items(tmp_path: Path, text: str, path: str) -> None:
+def test_reports_empty_values_in_flow_mappings_and_lists(tmp_path: Path, text: str, path: str) -> None:
     assert lines(tmp_path, text) == [f"policies.{path}: has no value; {REMEDY[path.endswith(']')]}"]
 
 
-def test_text_that_looks_like_nothing_is_text(tmp_path: Path) -> None:
+def test_accepts_quoted_text_that_looks_empty(tmp_path: Path) -> None:
     file = tmp_path / "registry-gc.yaml"
     file.write_text('policies: {p: [{name: a, delete: {tags: ["null", "Null"]}}]}')
     assert list(load(file, environ={}).policies) == ["p"]

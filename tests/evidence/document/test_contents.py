@@ -31,7 +31,7 @@ USES = (Use(None, API, "prod/shop/Deployment api"), Use(DIGEST, None, "list"))
         pytest.param(LINES.replace(API, f" {API}"), id="indented"),
     ],
 )
-def test_a_document_is_read_in_either_form(content):
+def test_reads_a_document_in_either_format(content):
     read = read_document(content.encode(), "list")
     assert (read.as_of, read.uses) == (AT, USES)
     assert read.as_of.tzinfo == UTC
@@ -132,7 +132,7 @@ def test_a_document_is_read_in_either_form(content):
         ),
     ],
 )
-def test_a_document_that_is_not_understood_is_refused_whole(content, message):
+def test_refuses_a_document_with_an_invalid_part(content, message):
     with pytest.raises(DocumentError) as raised:
         read_document(content.encode() if isinstance(content, str) else content, "list")
     assert str(raised.value) == message
@@ -143,13 +143,13 @@ def test_a_document_may_say_that_nothing_is_in_use():
     assert read_document(json.dumps({"as_of": AS_OF, "images": []}).encode(), "list").uses == ()
 
 
-def test_each_thing_is_named_once_with_who_uses_it():
+def test_names_each_image_once_with_its_user():
     lines = [f"{API} b", f"{API} a", f"{API} b", JOB, f"{API} {'x' * 500}\t\x1b[31m"]
     read = read_document("\n".join([f"# as_of: {AS_OF}", *lines, "# end"]).encode(), "list")
     assert read.uses == (Use(None, API, "b and 2 more"), Use(None, JOB, "list"))
 
 
-def test_who_uses_it_is_short_and_printable():
+def test_a_user_is_short_and_printable():
     hostile = f"\x1b[2J\u202e{'x' * 500}"
     content = json.dumps({"as_of": AS_OF, "images": [{"image": API, "by": hostile}, {"image": API, "by": "y"}]})
     (use,) = read_document(content.encode(), "list").uses
@@ -159,7 +159,7 @@ def test_who_uses_it_is_short_and_printable():
 
 
 @given(st.binary() | st.builds(lambda start, rest: start + rest, st.just(LINES[:40].encode()), st.binary()))
-def test_whatever_it_holds_it_is_read_or_refused(content):
+def test_any_content_is_read_or_refused(content):
     try:
         read = read_document(content, "list")
     except DocumentError:
@@ -168,12 +168,12 @@ def test_whatever_it_holds_it_is_read_or_refused(content):
 
 
 @given(st.integers(0, len(LINES) - 2))
-def test_a_list_that_was_cut_anywhere_is_refused(length):
+def test_refuses_a_list_that_was_cut_anywhere(length):
     with pytest.raises(DocumentError):
         read_document(LINES[:length].encode(), "list")
 
 
 @given(st.integers(0, len(JSON) - 1))
-def test_json_that_was_cut_anywhere_is_refused(length):
+def test_refuses_json_that_was_cut_anywhere(length):
     with pytest.raises(DocumentError):
         read_document(JSON[:length].encode(), "list")

@@ -17,7 +17,7 @@ def source(path):
     return EvidenceSettings(name="list", kind="file", max_age=timedelta(hours=24), path=path)
 
 
-def test_a_file_is_as_old_as_it_says_and_not_as_its_last_change(tmp_path):
+def test_the_age_of_a_file_is_in_its_content(tmp_path):
     path = tmp_path / "in-use"
     path.write_text(LINES)
     read_ = read(source(path))
@@ -76,7 +76,7 @@ def large(path):
         ),
     ],
 )
-def test_what_gives_no_evidence(tmp_path, make, message):
+def test_reports_why_a_source_gives_no_evidence(tmp_path, make, message):
     path = tmp_path / "in-use"
     make(path)
     with pytest.raises(EvidenceError) as raised:

@@ -22,7 +22,7 @@ def blocks(kind):
 
 
 @pytest.mark.parametrize("content", [*blocks("text"), *blocks("json")])
-def test_the_documents_of_the_page_are_read(content):
+def test_reads_the_documents_of_the_page(content):
     read_ = read_document(content.encode(), "list")
     assert read_.as_of == datetime(2026, 11, 23, 3, tzinfo=UTC)
     assert len(read_.uses) == 2
@@ -52,7 +52,7 @@ def recipe(cluster, tmp_path):
     return run
 
 
-def test_the_recipe_writes_what_is_in_use_or_leaves_the_old_list(cluster, recipe, tmp_path):
+def test_the_recipe_writes_the_images_in_use_or_leaves_the_old_list(cluster, recipe, tmp_path):
     digest = f"sha256:{'a' * 64}"
     spec = {
         "containers": [{"name": "a", "image": "a.io/x:v1"}],
@@ -67,8 +67,8 @@ def test_the_recipe_writes_what_is_in_use_or_leaves_the_old_list(cluster, recipe
 
     assert recipe() == 0
     first = read(settings)
-    found = {use.digest or use.image for use in first.uses}
-    assert found == {"a.io/x:v1", "a.io/init:v1", "a.io/model:v1", digest}
+    names = {use.digest or use.image for use in first.uses}
+    assert names == {"a.io/x:v1", "a.io/init:v1", "a.io/model:v1", digest}
     assert abs(datetime.now(UTC) - first.as_of) < timedelta(minutes=1)
 
     cluster.forbidden = {("cronjobs", "*")}
@@ -77,7 +77,7 @@ def test_the_recipe_writes_what_is_in_use_or_leaves_the_old_list(cluster, recipe
     assert [path.name for path in tmp_path.glob("in-use*")] == ["in-use"]
 
 
-def test_what_the_naive_command_leaves_behind_is_refused(tmp_path):
+def test_refuses_the_output_of_a_failed_naive_command(tmp_path):
     path = tmp_path / "in-use"
     subprocess.run(["sh", "-c", f"false > {path}"], check=False)
     with pytest.raises(EvidenceError, match="is empty"):

@@ -60,35 +60,35 @@ def matches(*texts: str, registry: RegistrySettings = OCI):
         pytest.param("nginx", 1, id="Docker Hub's"),
     ],
 )
-def test_what_a_reference_matches(text: str, foreign: int) -> None:
-    found = matches(text)
-    assert (found.references, found.foreign) == (1, foreign)
+def test_counts_references_that_match_nothing(text: str, foreign: int) -> None:
+    result = matches(text)
+    assert (result.references, result.foreign) == (1, foreign)
 
 
-def test_a_source_of_which_nothing_matches_is_no_evidence() -> None:
-    found = matches("mirror.example.com/shop/api:v1", "mirror.example.com/shop/web:v1", "nginx", AWAY)
+def test_refuses_a_source_of_which_no_reference_matches() -> None:
+    result = matches("mirror.example.com/shop/api:v1", "mirror.example.com/shop/web:v1", "nginx", AWAY)
     with pytest.raises(EvidenceError) as raised:
-        judge_matches(SOURCE, OCI, found)
+        judge_matches(SOURCE, OCI, result)
     assert str(raised.value) == (
         "evidence cluster: names 4 images, none of them in a registry of this file, such as"
         " docker.io/library/nginx:latest; if mirror.example.com is another host of production, add"
         " addresses: [mirror.example.com] to it; if this is intended, write allow_foreign: true"
     )
-    judge_matches(SOURCE.model_copy(update={"allow_foreign": True}), OCI, found)
+    judge_matches(SOURCE.model_copy(update={"allow_foreign": True}), OCI, result)
     judge_matches(SOURCE, OCI, matches("mirror.example.com/shop/api:v1", "registry.example.com/shop/api:v1"))
     judge_matches(SOURCE, OCI, matches())
 
 
-def test_a_kind_without_the_key_is_not_told_to_write_it() -> None:
+def test_does_not_suggest_a_key_that_the_kind_does_not_have() -> None:
     with pytest.raises(EvidenceError) as raised:
         judge_matches(SOURCE, YANDEX, matches("mirror.example.com/crp1/shop/api:v1", registry=YANDEX))
     assert "addresses" not in str(raised.value)
 
 
-def test_what_does_not_match_is_warned_of() -> None:
+def test_warns_about_references_that_match_nothing() -> None:
     text = "registry.example.com/shop/api:v1"
-    one = warning_of("cluster", OCI, matches("nginx", text))
-    assert (one.code, one.message) == (
+    first = warning_of("cluster", OCI, matches("nginx", text))
+    assert (first.code, first.message) == (
         "evidence_foreign",
         "1 of the 2 images that evidence cluster names is in no registry of this file and not in the inventory, such as"
         " docker.io/library/nginx:latest",
@@ -100,7 +100,7 @@ def test_what_does_not_match_is_warned_of() -> None:
     )
 
 
-def test_a_digest_of_this_registry_that_is_not_understood_fails_the_source() -> None:
+def test_fails_on_an_unknown_digest_algorithm_in_this_registry() -> None:
     text = f"registry.example.com/shop/api:v1@blake3:{'0' * 64}"
     with pytest.raises(EvidenceError, match="with a digest of an unknown algorithm"):
         matches(text, "registry.example.com/shop/api:v2")

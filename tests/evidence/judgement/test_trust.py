@@ -32,7 +32,7 @@ def judged(*, age=timedelta(0), count=10, before=None, allow_empty=False, max_ag
         pytest.param({"count": 1, "before": 100, "allow_empty": True}, id="less than half on purpose"),
     ],
 )
-def test_a_fresh_reading_of_about_as_much_is_believed(facts):
+def test_trusts_a_fresh_reading_of_similar_size(facts):
     judged(**facts)
 
 
@@ -72,7 +72,7 @@ def test_a_fresh_reading_of_about_as_much_is_believed(facts):
         ),
     ],
 )
-def test_what_is_no_evidence(facts, message):
+def test_refuses_a_reading_that_cannot_be_trusted(facts, message):
     with pytest.raises(EvidenceError) as raised:
         judged(**facts)
     assert str(raised.value) == f"evidence list: {message}"

@@ -55,13 +55,13 @@ def response(document: Any, status: int = 200) -> Response:
         (418, b"teapot", RegistryError),
     ],
 )
-def test_what_a_refusal_means(status: int, body: Any, kind: type[RegistryError]) -> None:
+def test_maps_an_error_response_to_its_error(status: int, body: Any, kind: type[RegistryError]) -> None:
     error = api.refusal(response(body, status))
     assert type(error) is kind
     assert error.status == status
 
 
-def test_a_refusal_keeps_the_vendors_words_and_number() -> None:
+def test_an_error_keeps_the_message_and_code_of_the_service() -> None:
     body = {
         "code": 9,
         "message": "Registry\n is \x1b[31mlocked",

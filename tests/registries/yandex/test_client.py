@@ -21,7 +21,7 @@ LIST_IMAGES = "/container-registry/v1/images[?]"
 OPERATIONS = "/operations/"
 
 
-def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_returns_none_for_an_operation_that_never_ends(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operations="never_done")
     parse_body = driver.delete("shop/api", image, key())
     started = time.monotonic()
@@ -30,14 +30,14 @@ def test_an_operation_that_never_ends_is_given_back(simulator: Simulator, driver
     assert len(simulator.requests("GET", OPERATIONS)) >= 2
 
 
-def test_a_deadline_that_has_passed_still_asks_once(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_sends_one_request_after_the_deadline(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operation_seconds_from=0.0, operation_seconds_to=0.0)
     done = driver.delete("shop/api", image, key())
     assert driver.follow(Deletion(done.operation_id, done=False), soon(-60)).done
     assert len(simulator.requests("GET", OPERATIONS)) == 1
 
 
-def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_follows_an_operation_with_an_error_to_its_end(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(error_before_done=True, operation_seconds_from=0.5, operation_seconds_to=0.5)
     simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
     with pytest.raises(OperationFailedError):
@@ -46,7 +46,7 @@ def test_an_error_before_done_is_followed_to_the_end(simulator: Simulator, drive
     assert len(simulator.requests("GET", OPERATIONS)) >= 3
 
 
-def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_accepts_an_error_before_done_at_the_deadline(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(error_before_done=True, operation_seconds_from=3.0, operation_seconds_to=3.0)
     simulator.fault("fail_operation", method="DELETE", code=13, message="Internal error")
     parse_body = driver.delete("shop/api", image, key())
@@ -56,7 +56,7 @@ def test_an_error_before_done_is_believed_when_time_is_up(simulator: Simulator, 
     assert time.monotonic() - started < 2.9  # it is not done before three seconds are over
 
 
-def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_refuses_the_operation_of_another_image(simulator: Simulator, driver: Driver, image: Image) -> None:
     metadata = {"imageId": "crpsomebodyelse00000"}
     simulator.fault("wrong_types", method="DELETE", set={"metadata": metadata})
     with pytest.raises(
@@ -66,9 +66,7 @@ def test_the_operation_of_another_image_is_not_ours(simulator: Simulator, driver
 
 
 @pytest.mark.parametrize("drop", ["id", "metadata", "description", "createdAt"])
-def test_an_operation_with_less_than_it_should_have(
-    simulator: Simulator, driver: Driver, image: Image, drop: str
-) -> None:
+def test_refuses_an_incomplete_operation(simulator: Simulator, driver: Driver, image: Image, drop: str) -> None:
     simulator.fault("missing_fields", method="DELETE", drop=[drop])
     if drop == "id":
         with pytest.raises(BadResponseError, match="an operation with the id None"):
@@ -77,18 +75,18 @@ def test_an_operation_with_less_than_it_should_have(
         assert deleted(driver, image).done
 
 
-def test_an_operation_nobody_remembers(driver: Driver) -> None:
+def test_reports_an_unknown_operation(driver: Driver) -> None:
     with pytest.raises(OperationUnknownError, match="production: GET operation crpforgotten: NOT_FOUND"):
         driver.follow(Deletion("crpforgotten", done=False), soon())
 
 
-def test_trouble_while_following_is_ridden_out(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_retries_temporary_faults_while_following(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operation_seconds_from=0.2, operation_seconds_to=0.2)
     simulator.fault("status", path=OPERATIONS, times=3, status=503)
     assert deleted(driver, image).done
 
 
-def test_a_registry_that_dies_while_following(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_an_unreachable_service_leaves_the_outcome_unknown(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(operations="never_done")
     parse_body = driver.delete("shop/api", image, key())
     simulator.fault("hang", path=OPERATIONS)
@@ -105,7 +103,7 @@ def long_listing(simulator: Simulator) -> set[str]:
 
 
 @pytest.mark.parametrize("order", ["id", "created_at"])
-def test_a_listing_of_two_pages(simulator: Simulator, driver: Driver, long_listing: set[str], order: str) -> None:
+def test_lists_two_pages(simulator: Simulator, driver: Driver, long_listing: set[str], order: str) -> None:
     simulator.switch(list_order=order)
     simulator.push("other")
     before = len(simulator.requests())
@@ -134,15 +132,13 @@ def test_a_token_that_expires_fails_the_whole_listing(
         driver.images("long")
 
 
-def test_rows_that_vanish_between_pages_are_normal(
-    simulator: Simulator, driver: Driver, long_listing: set[str]
-) -> None:
+def test_accepts_rows_that_vanish_between_pages(simulator: Simulator, driver: Driver, long_listing: set[str]) -> None:
     gone = min(simulator.images("long"), key=lambda image: image["id"])
     simulator.before("GET", "pageToken", "remove", image=gone["id"])
     assert {image.digest for image in driver.images("long")} == long_listing  # it was there when its page was asked for
 
 
-def test_a_cut_page_is_asked_for_again(simulator: Simulator, driver: Driver) -> None:
+def test_requests_a_cut_page_again(simulator: Simulator, driver: Driver) -> None:
     pushed = simulator.push("shop/api")
     simulator.fault("cut", path=LIST_IMAGES, times=2)
     assert [image.id for image in driver.images("shop/api")] == [pushed["id"]]

@@ -61,7 +61,7 @@ BARE = artifact(D3, D3)
         pytest.param((INDEX, TAGGED), (CHILD,), (D2,), (), id="a child that was asked for"),
     ],
 )
-def test_tags_and_images_that_went_along_are_named(
+def test_names_collateral_tags_and_images(
     before: tuple[Artifact, ...], after: tuple[Artifact, ...], asked: tuple[str, ...], collateral_tags: tuple[str, ...]
 ) -> None:
     image = image_of([INDEX], ["idx"], "x")
@@ -69,7 +69,7 @@ def test_tags_and_images_that_went_along_are_named(
     assert effect_of(image, None, folder(*after), asked).collateral_tags == ()
 
 
-def test_what_is_left_of_an_image() -> None:
+def test_reports_what_is_left_of_an_image() -> None:
     image = replace(image_of([artifact()], ["v1", "v2", "v3"], "x"), tags=("v1", "v2", "v3"))
     left = effect_of(image, None, folder(artifact(D1, "v1"), artifact(D1, "new"), artifact(D2, "v2")))
     assert (left.tags, left.new_tags, left.raced) == (("v1",), ("new",), ("v2",))
@@ -94,7 +94,7 @@ LATER = T0 + timedelta(seconds=1)
         pytest.param(("v1",), {("a", True)}, {"id": "b", "name": "v1"}, 0, False, id="its tag is still there"),
     ],
 )
-def test_what_the_last_tag_leaves(
+def test_finds_untagged_artifacts_that_the_last_tag_left(
     tags: tuple[str, ...], asked: set[tuple[str, bool]], after: dict[str, Any], rest: int, again: bool
 ) -> None:
     image = replace(image_of([artifact()], tags, "x"), tags=tags)
@@ -103,6 +103,6 @@ def test_what_the_last_tag_leaves(
     assert left.pushed_again is again
 
 
-def test_an_index_in_an_index_is_below_it_too() -> None:
+def test_a_nested_index_belongs_to_the_children() -> None:
     nested = folder(artifact(D1, "x", config=None, children=(D2,)), artifact(D2, "y", config=None, children=(D3, D1)))
     assert nested.below(D1) == {D1, D2, D3}

@@ -52,12 +52,12 @@ def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
         ("/1.4.2", "1.4.2", PossibleFolders("", "1.4.2")),
     ],
 )
-def test_a_path_says_in_which_folder_an_artifact_lies(path: str, name: str, place: PossibleFolders) -> None:
+def test_derives_the_folders_of_an_artifact_from_its_path(path: str, name: str, place: PossibleFolders) -> None:
     assert possible_folders(path, name, REGISTRY) == place
 
 
 @pytest.mark.parametrize("path", ["/shop//api/x", "/../shop/x", "/shop/a pi/x", "/shop/-/x", "/" + "a/" * 200 + "x"])
-def test_a_path_that_no_repository_can_have(path: str) -> None:
+def test_refuses_a_path_that_no_repository_can_have(path: str) -> None:
     with pytest.raises(BadResponseError, match="invalid path"):
         possible_folders(path, "x", REGISTRY)
 
@@ -71,13 +71,15 @@ def test_a_path_that_no_repository_can_have(path: str) -> None:
         pytest.param({"web", "shop/api"}, True, "shop/api", id="there are both, and the folder is one"),
     ],
 )
-def test_a_tag_that_is_named_like_its_repository(parents: set[str], has_full_paths: bool, folder: str) -> None:
+def test_resolves_the_folder_of_a_tag_named_like_its_repository(
+    parents: set[str], has_full_paths: bool, folder: str
+) -> None:
     assert (
         resolve_folder(possible_folders("/shop/api", "api", REGISTRY), parents, has_full_paths=has_full_paths) == folder
     )
 
 
-def test_what_lies_in_a_folder_that_was_asked_for() -> None:
+def test_an_artifact_is_in_the_listed_folder_by_either_path() -> None:
     for path, name, answer_ in (
         ("/shop/api/v1", "v1", True),
         ("/shop/api", "v1", True),
@@ -115,7 +117,7 @@ def test_the_tags_of_an_artifact_are_its_name_and_its_properties(
 
 
 @pytest.mark.parametrize("value", ["v1;v2", "[1]", "[broken", "-x"])
-def test_tags_that_cannot_be_read_are_no_guess(value: str) -> None:
+def test_refuses_tags_that_cannot_be_parsed(value: str) -> None:
     with pytest.raises(BadResponseError, match="invalid tags"):
         Folder("shop/api", [artifact(name=D1, properties={"tags": value})])
 
@@ -135,27 +137,27 @@ def test_the_artifact_of_the_digest_itself_gives_its_id() -> None:
     assert image.id == "b"
 
 
-def test_a_time_that_is_not_told_makes_all_unknown() -> None:
+def test_one_unknown_time_makes_the_push_time_unknown() -> None:
     assert image_of([artifact(name="v1"), artifact(name="v2", created_at=None)], [], "x").created_at is None
     assert image_of([artifact(created_at=None, modified_at=T0)], [], "x").created_at == T0
 
 
-def test_artifacts_that_tell_different_manifests_tell_nothing() -> None:
+def test_conflicting_manifests_are_unknown() -> None:
     same = [artifact(name="v1"), artifact(name="v2", config=None, children=(D2,))]
     image = image_of(same, ["v1", "v2"], "x")
     assert have_conflicting_manifests(same)
     assert (image.children, image.config, image.compressed_size) == (None, None, None)
 
 
-def test_an_artifact_that_tells_nothing_disagrees_with_none() -> None:
+def test_an_artifact_without_a_manifest_conflicts_with_none() -> None:
     same = [artifact(name="v1"), artifact(name="v2", config=None)]
     assert not have_conflicting_manifests(same)
     assert image_of(same, [], "x").config == Blob(C1, 500)
 
 
-def test_of_an_artifact_that_came_twice_the_later_counts() -> None:
+def test_the_later_of_two_equal_artifacts_counts() -> None:
     moved = Folder("x", [artifact(name="v1", id="a"), artifact(D2, "v1", id="a")])
-    assert (moved.artifacts(D1), next(one for one, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
+    assert (moved.artifacts(D1), next(digest for digest, tags in moved.tags.items() if "v1" in tags)) == ((), D2)
 
 
 def folder(*artifacts: Artifact) -> Folder:

@@ -27,27 +27,28 @@ def row(number: int, path: str, name: str) -> WireArtifact:
         pytest.param("/../shop/api/v2", "v2", None, id="nobody knows"),
     ],
 )
-def test_an_artifact_with_an_impossible_path_makes_one_repository_unreadable_at_most(
-    path: str, name: str, folder: str | None
-) -> None:
+def test_an_invalid_path_makes_at_most_one_repository_unreadable(path: str, name: str, folder: str | None) -> None:
     listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
     odd = row(9, path, name)
     listing.add([odd, row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), odd])
     listing.finish()
     assert listing.folders() == ["shop/api", "web"]
-    broken = {found: [one.id for one in listing.take(found) or () if one.broken] for found in ("shop/api", "web")}
+    broken = {
+        folder: [artifact.id for artifact in listing.take(folder) or () if artifact.broken]
+        for folder in ("shop/api", "web")
+    }
     assert broken == {"shop/api": ["id9"] if folder else [], "web": []}
     assert listing.ignored_counts == ({} if folder else {"with an invalid path": 1})
 
 
-def test_what_moves_between_two_pages_is_taken_as_it_came_last() -> None:
+def test_the_later_row_of_a_moved_artifact_counts() -> None:
     moved = row(1, "/shop/api/v1", "v1")
     moved.content = WireContent(docker=WireDocker(manifest_digest=f"sha256:{7:064x}"))
     listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
     listing.add([row(1, "/shop/api/v1", "v1"), moved])
     listing.finish()
-    found = {one.id: one.digest for one in listing.take("shop/api") or ()}
-    assert found == {"id1": f"sha256:{7:064x}"}
+    digests = {artifact.id: artifact.digest for artifact in listing.take("shop/api") or ()}
+    assert digests == {"id1": f"sha256:{7:064x}"}
     assert listing.take("shop/api") is None  # a scan reads each folder once
 
 
@@ -56,16 +57,16 @@ def taken(*rows: WireArtifact) -> dict[str, list[str | None]]:
     listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
     listing.add(rows)
     listing.finish()
-    return {folder: [one.id for one in listing.take(folder) or ()] for folder in listing.folders()}
+    return {folder: [artifact.id for artifact in listing.take(folder) or ()] for folder in listing.folders()}
 
 
-def test_artifacts_are_taken_by_folder() -> None:
+def test_takes_artifacts_by_folder() -> None:
     rows = [row(1, "/shop/api/v1", "v1"), row(2, "/web/v1", "v1"), row(3, "/shop/api/v2", "v2")]
     assert taken(*rows) == {"shop/api": ["id1", "id3"], "web": ["id2"]}
     assert taken() == {}
 
 
-def test_what_is_no_image_of_ours_is_left_alone_and_counted_once() -> None:
+def test_counts_ignored_rows_once() -> None:
     listing = ArtifactsByFolder("crpvab5oob146rh73ilt")
     requested, of_another_kind = row(1, "/shop/v1", "v1"), row(2, "/shop/v2", "v2")
     requested.status, of_another_kind.content = "DELETING", None
@@ -89,7 +90,7 @@ class Read:
         return Folder(path, ())
 
 
-def test_a_folder_is_listed_again_only_for_whoever_wants_a_later_listing() -> None:
+def test_lists_a_folder_again_only_for_a_later_time() -> None:
     read = Read()
     folders = FolderListings(read)
     first = folders.since("shop/api", 0.0)
@@ -99,7 +100,7 @@ def test_a_folder_is_listed_again_only_for_whoever_wants_a_later_listing() -> No
     assert read.asked == ["shop/api", "shop/api", "web"]
 
 
-def test_a_folder_that_was_forgotten_is_listed_again() -> None:
+def test_lists_a_forgotten_folder_again() -> None:
     read = Read()
     folders = FolderListings(read)
     first = folders.since("shop/api", 0.0)
@@ -107,7 +108,7 @@ def test_a_folder_that_was_forgotten_is_listed_again() -> None:
     assert folders.since("shop/api", 0.0) is not first
 
 
-def test_a_listing_that_failed_is_nobodys() -> None:
+def test_does_not_cache_a_failed_listing() -> None:
     read = Read()
     folders = FolderListings(read)
     read.error = UnavailableError("no answer")

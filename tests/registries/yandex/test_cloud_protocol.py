@@ -55,8 +55,8 @@ def docker(**content: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> Artifact | None:
-    (found,) = protocol.page(response({"artifacts": [row(**changes)]}), REGISTRY).rows
-    return protocol.to_artifact(found)
+    (wire,) = protocol.page(response({"artifacts": [row(**changes)]}), REGISTRY).rows
+    return protocol.to_artifact(wire)
 
 
 def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
@@ -67,7 +67,7 @@ def artifact(digest: str = D1, name: str = "v1", **more: Any) -> Artifact:
 # Rows
 
 
-def test_an_artifact_in_full() -> None:
+def test_reads_an_artifact_with_every_field() -> None:
     assert read() == Artifact(
         id="cn1pt5g8rgojmrt5ttft",
         path="/shop/api/1.4.2",
@@ -94,7 +94,7 @@ def test_an_artifact_in_full() -> None:
         pytest.param({"properties": {"soft_deleted": "true"}}, id="softly deleted"),
     ],
 )
-def test_what_is_no_image(changes: dict[str, Any]) -> None:
+def test_ignores_rows_that_are_not_images(changes: dict[str, Any]) -> None:
     assert read(**changes) is None
 
 
@@ -107,12 +107,12 @@ def test_what_is_no_image(changes: dict[str, Any]) -> None:
         pytest.param({"properties": {"deletionProtection": "true"}}, id="protected"),
     ],
 )
-def test_what_is_an_image_all_the_same(changes: dict[str, Any]) -> None:
+def test_accepts_unusual_images(changes: dict[str, Any]) -> None:
     assert read(**changes) is not None
 
 
 @pytest.mark.parametrize(
-    ("content", "children", "told"),
+    ("content", "children", "reported"),
     [
         pytest.param(
             {"manifestList": {"manifests": [{"manifestDescriptor": {"digest": D2}}] * 2}}, (D2,), True, id="index"
@@ -124,12 +124,10 @@ def test_what_is_an_image_all_the_same(changes: dict[str, Any]) -> None:
         pytest.param({"imageManifest": {"config": {"digest": C1}}}, None, True, id="an image"),
     ],
 )
-def test_what_a_manifest_was_told_to_hold(
-    content: dict[str, Any], children: tuple[str, ...] | None, told: bool
-) -> None:
-    found = read(content=docker(**content))
-    assert found is not None
-    assert (found.children, found.has_manifest) == (children, told)
+def test_reads_the_reported_manifest(content: dict[str, Any], children: tuple[str, ...] | None, reported: bool) -> None:
+    parsed = read(content=docker(**content))
+    assert parsed is not None
+    assert (parsed.children, parsed.has_manifest) == (children, reported)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +139,12 @@ def test_what_a_manifest_was_told_to_hold(
         (docker(manifestList={"manifests": [{}]}), "a blob with the digest None"),
     ],
 )
-def test_what_cannot_be_right_speaks_against_its_folder(content: dict[str, Any], words: str) -> None:
-    found = read(content=content)
-    assert found is not None
-    assert words in found.broken
+def test_an_invalid_artifact_makes_its_folder_unreadable(content: dict[str, Any], words: str) -> None:
+    parsed = read(content=content)
+    assert parsed is not None
+    assert words in parsed.broken
     with pytest.raises(BadResponseError, match=re.escape(words)):
-        Folder("shop/api", [artifact(), found])
+        Folder("shop/api", [artifact(), parsed])
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def test_what_cannot_be_right_speaks_against_its_folder(content: dict[str, Any],
         ({"registryId": "crpother"}, "of 'crpother'"),
     ],
 )
-def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> None:
+def test_refuses_a_page_with_invalid_rows(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(BadResponseError, match=words):
         read(**changes)
 
@@ -176,19 +174,19 @@ def test_a_page_that_cannot_be_believed(changes: dict[str, Any], words: str) -> 
         ("DOCKER", None, "has the type no type"),
     ],
 )
-def test_a_registry_that_is_refused(kind: str | None, type_: str | None, words: str) -> None:
+def test_refuses_registries_without_own_docker_images(kind: str | None, type_: str | None, words: str) -> None:
     with pytest.raises(UnsuitableError, match=words) as failure:
         protocol.registry(response({"id": REGISTRY, "kind": kind, "type": type_}), REGISTRY)
     assert failure.value.final
     assert failure.value.systemic
 
 
-def test_a_registry_that_was_not_asked_for() -> None:
+def test_refuses_another_registry() -> None:
     with pytest.raises(BadResponseError, match="got 'crpother'"):
         protocol.registry(response({"id": "crpother", "kind": "DOCKER", "type": "LOCAL"}), REGISTRY)
 
 
-def test_requests_carry_what_the_api_wants() -> None:
+def test_requests_contain_the_parameters_of_the_api() -> None:
     assert dict(protocol.list_artifacts(ROOT, REGISTRY, token="next").query) == {
         "registryId": REGISTRY,
         "kind": "ARTIFACT",
@@ -216,12 +214,12 @@ def test_requests_carry_what_the_api_wants() -> None:
         ),
     )
 )
-def test_whatever_comes_is_a_page_or_one_of_our_errors(document: Any) -> None:
+def test_any_response_is_a_page_or_a_registry_error(document: Any) -> None:
     try:
         rows = protocol.page(response(document), REGISTRY).rows
     except RegistryError:
         return
-    assert all(isinstance(protocol.to_artifact(one), Artifact | None) for one in rows)
+    assert all(isinstance(protocol.to_artifact(wire), Artifact | None) for wire in rows)
 
 
 # Places

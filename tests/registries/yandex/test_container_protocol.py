@@ -53,7 +53,7 @@ def read(**changes: Any) -> Image:
     return image
 
 
-def test_an_image_in_full() -> None:
+def test_reads_an_image_with_every_field() -> None:
     assert read() == Image(
         digest=DIGEST,
         id="crpgjj83lpveh0rtjbcu",
@@ -96,7 +96,7 @@ def without_blobs(size: Any) -> dict[str, Any]:
         pytest.param({"unknownField": {"deep": [1, 2.5, None]}}, "digest", DIGEST, id="unknown fields"),
     ],
 )
-def test_what_a_field_may_look_like(changes: dict[str, Any], field: str, value: Any) -> None:
+def test_accepts_valid_fields(changes: dict[str, Any], field: str, value: Any) -> None:
     assert getattr(read(**changes), field) == value
 
 
@@ -147,7 +147,7 @@ def test_null_is_absent() -> None:
     ],
     ids=str,
 )
-def test_what_a_field_must_not_look_like(changes: dict[str, Any]) -> None:
+def test_refuses_invalid_fields(changes: dict[str, Any]) -> None:
     with pytest.raises(BadResponseError):
         read(**changes)
 
@@ -171,7 +171,7 @@ def test_what_a_field_must_not_look_like(changes: dict[str, Any]) -> None:
     ],
     ids=range(13),
 )
-def test_bodies_that_are_none(body: bytes, broken: bool) -> None:
+def test_rejects_a_body_that_is_not_json(body: bytes, broken: bool) -> None:
     with pytest.raises(BadResponseError) as failure:
         protocol.images_page(response(body), NAME)
     assert isinstance(failure.value, BrokenBodyError) is broken
@@ -197,7 +197,7 @@ def test_bodies_that_are_none(body: bytes, broken: bool) -> None:
         (f"{REGISTRY}/{'x' * 257}", None),
     ],
 )
-def test_the_path_of_a_repository(name: str, path: str | None) -> None:
+def test_reads_the_path_of_a_repository(name: str, path: str | None) -> None:
     if path is None:
         with pytest.raises(BadResponseError):
             protocol.repository_path(name, REGISTRY)
@@ -216,11 +216,11 @@ def test_the_path_of_a_repository(name: str, path: str | None) -> None:
         ("jwt eyJhbGciOiJQUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln", "jwt ***"),
     ],
 )
-def test_strangers_words_on_one_line(text: str, line: str) -> None:
+def test_puts_foreign_text_on_one_line(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
-def test_requests_carry_what_the_api_wants() -> None:
+def test_requests_contain_the_parameters_of_the_api() -> None:
     images = protocol.list_images(ROOT, NAME, "shop/api", "TOKEN")
     assert images.url == f"{ROOT}/container-registry/v1/images"
     assert images.query == {"repositoryName": NAME, "pageSize": "1000", "pageToken": "TOKEN"}
@@ -282,23 +282,23 @@ DOCUMENTS = st.recursive(
 ROWS = st.builds(row, **{name: st.one_of(st.just(value), DOCUMENTS) for name, value in row().items()})
 PAGES = st.fixed_dictionaries({"images": st.lists(ROWS, max_size=3)}, optional={"nextPageToken": SCALARS})
 READERS = [
-    lambda found: protocol.images_page(found, NAME),
-    lambda found: protocol.repositories_page(found, REGISTRY),
-    lambda found: protocol.image(found, NAME),
+    lambda answer: protocol.images_page(answer, NAME),
+    lambda answer: protocol.repositories_page(answer, REGISTRY),
+    lambda answer: protocol.image(answer, NAME),
     api.operation,
-    lambda found: manifests.manifest(found, DIGEST),
+    lambda answer: manifests.manifest(answer, DIGEST),
     tokens.docker_token,
     api.refusal,
     manifests.refusal,
 ]
 
 
-def read_by_all(found: Response) -> list[Any]:
+def read_by_all(answer: Response) -> list[Any]:
     """What each reader makes of an answer; only our own errors are caught."""
     results = []
     for reader in READERS:
         try:
-            results.append(reader(found))
+            results.append(reader(answer))
         except RegistryError as error:
             results.append(error)
     assert not any("\n" in str(error) for error in results if isinstance(error, RegistryError))

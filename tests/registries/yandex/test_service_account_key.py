@@ -57,7 +57,7 @@ def spoilt(change: Callable[[dict[str, str]], object]) -> Callable[[dict[str, st
         ),
     ],
 )
-def test_a_key_file_that_is_none(key_file: Path, text: Callable[[dict[str, str]], str], words: str) -> None:
+def test_refuses_an_invalid_key_file(key_file: Path, text: Callable[[dict[str, str]], str], words: str) -> None:
     key = json.loads(key_file.read_text())
     with pytest.raises(SignInError, match=words) as failure:
         signed_jwt(text(key), "file key.json", "https://iam.api.cloud.yandex.net", time.time())
@@ -65,7 +65,7 @@ def test_a_key_file_that_is_none(key_file: Path, text: Callable[[dict[str, str]]
     assert key["private_key"][60:100] not in f"{failure.value!r}"
 
 
-def test_a_key_signs_for_its_service_account_an_hour_long(key_file: Path) -> None:
+def test_a_key_signs_for_its_service_account_for_an_hour(key_file: Path) -> None:
     key = json.loads(key_file.read_text())
     for text in (key_file.read_text(), json.dumps({**key, "private_key": f"do not remove this\n{key['private_key']}"})):
         token = signed_jwt(text, "file key.json", "https://iam.example", now=1_000_000.5)
@@ -97,5 +97,5 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("go", "kind"), KEYS)
-def test_no_part_of_a_key_that_cannot_be_used_is_shown(tmp_path: Path, go: Go, kind: str) -> None:
+def test_never_shows_a_part_of_an_unusable_key(tmp_path: Path, go: Go, kind: str) -> None:
     shows_no_secret(tmp_path, go, kind)

@@ -35,14 +35,14 @@ def by_metadata(simulator: Simulator, tmp_path: Path) -> RegistrySettings:
     return settings_for(simulator, tmp_path, credentials=Credentials(metadata=True))
 
 
-def test_a_key_is_exchanged_once_for_many_requests(simulator: Simulator, key_file: Path) -> None:
+def test_exchanges_a_key_once_for_many_requests(simulator: Simulator, key_file: Path) -> None:
     simulator.push("shop/api")
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 40))
     assert len(simulator.requests("POST", IAM)) == 1
 
 
-def test_a_key_with_a_warning_before_it(simulator: Simulator, key_file: Path) -> None:
+def test_reads_a_key_after_a_warning_line(simulator: Simulator, key_file: Path) -> None:
     key = json.loads(key_file.read_text())
     warning = f"PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <{key['id']}>\n"
     key_file.write_text(json.dumps({**key, "private_key": warning + key["private_key"]}))
@@ -50,7 +50,7 @@ def test_a_key_with_a_warning_before_it(simulator: Simulator, key_file: Path) ->
         assert registry.clock()
 
 
-def test_a_rotated_key_is_read_anew(simulator: Simulator, key_file: Path) -> None:
+def test_rereads_a_rotated_key(simulator: Simulator, key_file: Path) -> None:
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
         key_file.write_text(json.dumps(simulator.service_account_key(key_id="ajenewkey00000000000")))
@@ -60,7 +60,7 @@ def test_a_rotated_key_is_read_anew(simulator: Simulator, key_file: Path) -> Non
     assert len(simulator.requests("POST", IAM)) == 2
 
 
-def test_a_key_that_was_deleted(simulator: Simulator, key_file: Path) -> None:
+def test_reports_a_deleted_key(simulator: Simulator, key_file: Path) -> None:
     simulator.forget_key()
     refused = pytest.raises(SignInError, match=f"UNAUTHENTICATED: .*the key in file {key_file} was refused")
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, refused as failure:
@@ -70,14 +70,14 @@ def test_a_key_that_was_deleted(simulator: Simulator, key_file: Path) -> None:
     assert simulator.requests("GET", "/container-registry") == []
 
 
-def test_iam_in_trouble_is_asked_again(simulator: Simulator, key_file: Path) -> None:
+def test_retries_a_failing_iam(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("status", path=IAM, times=2, status=503)
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
     assert len(simulator.requests("POST", IAM)) == 3
 
 
-def test_iam_away_is_not_tried_for_every_attempt_of_the_request(simulator: Simulator, key_file: Path) -> None:
+def test_does_not_try_an_unreachable_iam_for_every_attempt(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("status", path=IAM, status=503)
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry, pytest.raises(UnavailableError):
         registry.clock()
@@ -95,7 +95,7 @@ def test_iam_away_is_not_tried_for_every_attempt_of_the_request(simulator: Simul
         ({"kind": "wrong_types", "set": {"iamToken": 5}}, BadResponseError),
     ],
 )
-def test_an_iam_answer_that_is_none(
+def test_refuses_an_invalid_response_of_iam(
     simulator: Simulator, key_file: Path, change: dict[str, Any], kind: type[RegistryError]
 ) -> None:
     simulator.fault(path=IAM, **change)
@@ -103,7 +103,7 @@ def test_an_iam_answer_that_is_none(
         registry.clock()
 
 
-def test_a_token_that_expires_in_mid_run_is_replaced_once(simulator: Simulator, key_file: Path) -> None:
+def test_replaces_a_token_that_expires_during_a_run_once(simulator: Simulator, key_file: Path) -> None:
     simulator.push("shop/api")
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.images("shop/api")
@@ -122,7 +122,7 @@ def test_a_second_401_is_final(simulator: Simulator, key_file: Path) -> None:
     assert len(simulator.requests("POST", IAM)) == 2
 
 
-def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_file: Path) -> None:
+def test_fetches_one_new_token_per_call(simulator: Simulator, key_file: Path) -> None:
     simulator.fault("unauthenticated", path=IMAGES, times=1)
     simulator.fault("status", path=IMAGES, status=503, times=1, after=1)
     simulator.fault("unauthenticated", path=IMAGES, times=1, after=2)
@@ -132,7 +132,7 @@ def test_one_fresh_token_a_call_whatever_its_attempts(simulator: Simulator, key_
     assert len(simulator.requests("POST", IAM)) == 2
 
 
-def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator, key_file: Path) -> None:
+def test_replaces_a_short_lived_token_before_it_expires(simulator: Simulator, key_file: Path) -> None:
     simulator.switch(token_seconds=3)
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
@@ -140,7 +140,7 @@ def test_a_short_lived_token_is_replaced_before_it_expires(simulator: Simulator,
         assert ("GET", "401") not in registry.usage().requests
 
 
-def test_an_early_renewal_that_fails_is_no_trouble(simulator: Simulator, key_file: Path) -> None:
+def test_keeps_the_token_after_a_failed_early_renewal(simulator: Simulator, key_file: Path) -> None:
     simulator.switch(token_seconds=3)
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         registry.clock()
@@ -148,7 +148,7 @@ def test_an_early_renewal_that_fails_is_no_trouble(simulator: Simulator, key_fil
         until(lambda: registry.clock() and len(simulator.requests("POST", IAM)) > 1, timeout=10, what="a renewal")
 
 
-def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path) -> None:
+def test_reads_tokens_of_the_metadata_service(simulator: Simulator, tmp_path: Path) -> None:
     with open_registry(by_metadata(simulator, tmp_path), retries=QUICK) as registry:
         registry.clock()
         registry.clock()
@@ -166,7 +166,7 @@ def test_the_metadata_service_gives_tokens(simulator: Simulator, tmp_path: Path)
         pytest.param({"kind": "missing_fields", "drop": ["access_token"]}, "not a token", id="no token"),
     ],
 )
-def test_a_metadata_service_in_trouble_is_named(
+def test_names_a_failing_metadata_service(
     simulator: Simulator, tmp_path: Path, fault: dict[str, Any], words: str
 ) -> None:
     simulator.fault(path=METADATA, **fault)
@@ -192,14 +192,14 @@ def by_pod(simulator: Simulator, file: Path) -> RegistrySettings:
     return settings_for(simulator, file, credentials=Credentials(workload_identity=identity))
 
 
-def test_a_pod_s_token_is_exchanged_once_for_many_requests(simulator: Simulator, pod_file: Path) -> None:
+def test_exchanges_the_token_of_a_pod_once_for_many_requests(simulator: Simulator, pod_file: Path) -> None:
     simulator.push("shop/api")
     with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry, ThreadPoolExecutor(16) as pool:
         assert all(pool.map(registry.images, ["shop/api"] * 40))
     assert len(simulator.requests("POST", EXCHANGE)) == 1
 
 
-def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path) -> None:
+def test_rereads_a_renewed_token_of_a_pod(simulator: Simulator, pod_file: Path) -> None:
     with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         registry.clock()
         simulator.control("subject", token=POD)
@@ -209,7 +209,7 @@ def test_a_renewed_pod_s_token_is_read_anew(simulator: Simulator, pod_file: Path
     assert len(simulator.requests("POST", EXCHANGE)) == 2
 
 
-def test_an_exchanged_token_is_replaced_before_it_expires(simulator: Simulator, pod_file: Path) -> None:
+def test_replaces_an_exchanged_token_before_it_expires(simulator: Simulator, pod_file: Path) -> None:
     simulator.switch(token_seconds=3)
     with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         registry.clock()
@@ -226,7 +226,9 @@ def test_an_exchanged_token_is_replaced_before_it_expires(simulator: Simulator, 
         pytest.param("status", r"UNAUTHENTICATED: no credential links \*\*\* to", id="code, message"),
     ],
 )
-def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, form: str, words: str) -> None:
+def test_reports_a_pod_without_a_federated_credential(
+    simulator: Simulator, pod_file: Path, form: str, words: str
+) -> None:
     simulator.switch(exchange_errors=form)
     pod_file.write_text("a-token-of-another-form")
     refused = pytest.raises(SignInError, match=words + r".*; check that a federated credential links the subject of")
@@ -262,7 +264,7 @@ def test_a_pod_that_is_linked_to_nobody(simulator: Simulator, pod_file: Path, fo
         pytest.param({"kind": "status", "status": 400, "body": '{"code": "a"}'}, SignInError, 1, id="a code in words"),
     ],
 )
-def test_an_exchange_s_answer_that_is_none(
+def test_refuses_an_invalid_response_of_the_exchange(
     simulator: Simulator, pod_file: Path, change: dict[str, Any], kind: type[RegistryError], asked: int
 ) -> None:
     simulator.fault(path=EXCHANGE, **change)
@@ -273,7 +275,7 @@ def test_an_exchange_s_answer_that_is_none(
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "é"], ids=["missing", "empty", "words", "not ASCII"])
-def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, content: str | None) -> None:
+def test_refuses_an_invalid_token_file_of_a_pod(simulator: Simulator, pod_file: Path, content: str | None) -> None:
     pod_file.unlink()
     if content is not None:
         pod_file.write_text(content)
@@ -284,19 +286,23 @@ def test_a_pod_s_token_file_that_is_none(simulator: Simulator, pod_file: Path, c
     assert simulator.requests() == []
 
 
-def test_nothing_of_an_exchange_is_told(simulator: Simulator, pod_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_never_shows_a_part_of_an_exchange(
+    simulator: Simulator, pod_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with open_registry(by_pod(simulator, pod_file), retries=QUICK) as registry:
         assert isinstance(registry, Driver)
         registry.clock()
         calls = registry
         logged = [vars(record) for record in caplog.records]
-        told = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {logged}"
+        output = f"{calls.tokens._token!r} {calls.bearer!r} {by_pod(simulator, pod_file)!r} {logged}"
         for secret in (POD, calls.tokens.current()):
-            assert secret not in told
+            assert secret not in output
 
 
-def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
+def test_rereads_a_configured_token_at_each_use(
+    simulator: Simulator, settings: RegistrySettings, tmp_path: Path
+) -> None:
     with open_registry(settings, retries=QUICK) as registry:
         registry.clock()
         simulator.expire_tokens()
@@ -305,7 +311,7 @@ def test_a_given_token_is_read_at_each_use(simulator: Simulator, settings: Regis
         assert registry.usage().requests == {("GET", "200"): 2}
 
 
-def test_a_given_token_that_has_expired(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
+def test_reports_an_expired_configured_token(simulator: Simulator, settings: RegistrySettings, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t1.longexpired")
     with open_registry(settings, retries=QUICK) as registry:
         with pytest.raises(
@@ -324,7 +330,7 @@ def test_a_given_token_that_has_expired(simulator: Simulator, settings: Registry
         pytest.param("é", "file .*: not a token", id="not ASCII"),
     ],
 )
-def test_a_token_file_that_is_none(
+def test_refuses_an_invalid_token_file(
     simulator: Simulator, settings: RegistrySettings, tmp_path: Path, content: str | None, words: str
 ) -> None:
     (tmp_path / "token").unlink()
@@ -336,24 +342,24 @@ def test_a_token_file_that_is_none(
     assert simulator.requests() == []
 
 
-def test_no_secret_is_told(simulator: Simulator, key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_never_shows_a_secret(simulator: Simulator, key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither by an error, nor by a repr, nor by a log of any library, however talkative."""
     caplog.set_level(logging.DEBUG)
     key = json.loads(key_file.read_text())
     simulator.fault("error", path=IMAGES, code=7, message=f"Permission denied for {simulator.token} to look at this")
-    told: list[str] = []
+    texts: list[str] = []
     with open_registry(by_key(simulator, key_file), retries=QUICK) as registry:
         assert isinstance(registry, Driver)
         with pytest.raises(RegistryError, match=r"Permission denied for \*\*\* to look at this") as failure:
             registry.images("shop/api")
         issued = registry.tokens.current()
-        told += [
+        texts += [
             str(failure.value),
             repr(failure.value),
             repr(registry.tokens._token),
             repr(registry.bearer),
         ]
-    told += [str([vars(record) for record in caplog.records]), repr(by_key(simulator, key_file))]
+    texts += [str([vars(record) for record in caplog.records]), repr(by_key(simulator, key_file))]
     assert len(issued) > 10
     for secret in (issued, simulator.token, key["private_key"][60:100]):
-        assert all(secret not in text for text in told)
+        assert all(secret not in text for text in texts)

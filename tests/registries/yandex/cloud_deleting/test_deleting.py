@@ -33,7 +33,7 @@ def pushed(simulator: Simulator, registry: Registry, *tags: str) -> Image:
     return listed(registry)[digest]
 
 
-def test_it_deletes_by_parts(driver: Registry) -> None:
+def test_declares_that_it_deletes_by_parts(driver: Registry) -> None:
     assert isinstance(driver, DeletesByParts)
 
 
@@ -55,7 +55,7 @@ def test_it_deletes_by_parts(driver: Registry) -> None:
         pytest.param({"operation_seconds_to": 0.0}, id="in no time"),
     ],
 )
-def test_an_image_goes_with_all_its_tags_and_nothing_else(
+def test_deletes_an_image_with_all_its_tags_and_nothing_else(
     simulator: Simulator, driver: Registry, switches: dict[str, object], tags: tuple[str, ...]
 ) -> None:
     simulator.switch(**switches)
@@ -72,7 +72,7 @@ def test_an_image_goes_with_all_its_tags_and_nothing_else(
     assert not any("withHistory" in request["query"] for request in simulator.requests("DELETE"))
 
 
-def test_each_artifact_has_a_key_of_its_own_that_stays(simulator: Simulator, driver: Registry) -> None:
+def test_each_artifact_has_its_own_stable_key(simulator: Simulator, driver: Registry) -> None:
     simulator.switch(operation_seconds_from=5.0, operation_seconds_to=5.0)  # nothing is gone before it is asked again
     image, same = pushed(simulator, driver, "v1", "v2"), key()
     driver.delete("shop/api", image, same)
@@ -83,7 +83,7 @@ def test_each_artifact_has_a_key_of_its_own_that_stays(simulator: Simulator, dri
     assert keys[:2] == keys[2:]
 
 
-def test_a_second_deletion_finds_nothing(simulator: Simulator, driver: Registry) -> None:
+def test_a_second_deletion_is_not_found(simulator: Simulator, driver: Registry) -> None:
     pushed(simulator, driver, "other")
     image = pushed(simulator, driver, "v1", "v2")
     assert deleted(driver, image).done
@@ -92,7 +92,9 @@ def test_a_second_deletion_finds_nothing(simulator: Simulator, driver: Registry)
 
 
 @pytest.mark.parametrize("missing", ["not_found", "operation_error"])
-def test_somebody_else_was_faster(simulator: Simulator, driver: Registry, missing: str) -> None:
+def test_reports_an_image_that_another_client_deleted_first(
+    simulator: Simulator, driver: Registry, missing: str
+) -> None:
     simulator.switch(missing_image=missing)
     pushed(simulator, driver, "other")
     image = pushed(simulator, driver, "v1", "v2")
@@ -106,7 +108,7 @@ def test_somebody_else_was_faster(simulator: Simulator, driver: Registry, missin
 
 
 @pytest.mark.parametrize("shown", ["full", "parent"])
-def test_a_tag_that_nobody_planned_goes_along(simulator: Simulator, driver: Registry, shown: str) -> None:
+def test_reports_an_unplanned_tag_that_was_deleted_too(simulator: Simulator, driver: Registry, shown: str) -> None:
     simulator.switch(artifact_path=shown)
     image = pushed(simulator, driver, "v1")
     other = pushed(simulator, driver, "v3", "prod")
@@ -116,14 +118,14 @@ def test_a_tag_that_nobody_planned_goes_along(simulator: Simulator, driver: Regi
     assert other.digest not in listed(driver)
 
 
-def test_one_tag_of_another_that_goes_along(simulator: Simulator, driver: Registry) -> None:
+def test_reports_a_deleted_tag_of_another_image(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     pushed(simulator, driver, "v3", "prod")
     simulator.after("DELETE", DELETE, "untag", repository="shop/api", tag="prod")
     assert deleted(driver, image).collateral_tags == ("prod",)
 
 
-def test_what_went_along_is_told_with_a_failure_too(simulator: Simulator, driver: Registry) -> None:
+def test_reports_collateral_tags_of_a_failed_deletion(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1", "v2")
     pushed(simulator, driver, "prod")
     simulator.fault("fail_operation", method="DELETE", after=1, code=13, message="broken")
@@ -134,7 +136,7 @@ def test_what_went_along_is_told_with_a_failure_too(simulator: Simulator, driver
 
 
 @pytest.mark.parametrize(("cascade", "collateral_tags"), [("children_stay", False), ("cascade", True)])
-def test_an_untagged_child_that_goes_with_its_index_is_told(
+def test_reports_an_untagged_child_that_was_deleted_with_its_index(
     simulator: Simulator, driver: Registry, cascade: str, collateral_tags: bool
 ) -> None:
     simulator.switch(deleted_index=cascade)
@@ -147,7 +149,7 @@ def test_an_untagged_child_that_goes_with_its_index_is_told(
     assert tagged["digest"] in listed(driver)
 
 
-def test_two_images_that_go_at_once_are_not_told_of_each_other(simulator: Simulator, driver: Registry) -> None:
+def test_parallel_deletions_are_not_reported_as_collateral(simulator: Simulator, driver: Registry) -> None:
     first, second = pushed(simulator, driver, "v1"), pushed(simulator, driver, "v2")
     both = [driver.delete("shop/api", image, key()) for image in (first, second)]
     ended = [driver.follow(deletion, time.monotonic() + 5) for deletion in both]
@@ -155,7 +157,7 @@ def test_two_images_that_go_at_once_are_not_told_of_each_other(simulator: Simula
 
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
-def test_a_tag_that_moved_while_it_was_deleted_is_told(simulator: Simulator, driver: Registry, moves: str) -> None:
+def test_reports_a_tag_that_moved_during_the_deletion(simulator: Simulator, driver: Registry, moves: str) -> None:
     """The push comes after the tag went: it is there, and stays."""
     simulator.switch(moved_tag=moves, image_vanishes="at_acceptance")
     image = pushed(simulator, driver, "v1", "v2")
@@ -167,9 +169,7 @@ def test_a_tag_that_moved_while_it_was_deleted_is_told(simulator: Simulator, dri
 
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
-def test_a_tag_that_moved_before_a_late_deletion_is_left_alone(
-    simulator: Simulator, driver: Registry, moves: str
-) -> None:
+def test_keeps_a_tag_that_moved_before_a_late_deletion(simulator: Simulator, driver: Registry, moves: str) -> None:
     """Between two artifacts there may be a long wait for the rate: each is looked at again."""
     simulator.switch(moved_tag=moves)
     image = pushed(simulator, driver, "v1", "v2")
@@ -182,7 +182,7 @@ def test_a_tag_that_moved_before_a_late_deletion_is_left_alone(
     assert new.tags == ("v2",)
 
 
-def test_the_others_follow_however_late_it_is(simulator: Simulator, driver: Registry) -> None:
+def test_sends_the_remaining_artifacts_even_when_late(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1", "v2")
     simulator.fault("latency", method="DELETE", seconds=0.4, times=1)
     deletion = driver.delete("shop/api", image, key(), not_after=time.monotonic() + 0.3)
@@ -191,7 +191,7 @@ def test_the_others_follow_however_late_it_is(simulator: Simulator, driver: Regi
 
 
 @pytest.mark.parametrize("tags", [(), ("v1",)])
-def test_an_image_that_is_pushed_again_while_it_goes_stays(
+def test_keeps_an_image_that_is_pushed_again_during_its_deletion(
     simulator: Simulator, driver: Registry, tags: tuple[str, ...]
 ) -> None:
     """As a child of an index that is being pushed, say."""
@@ -205,7 +205,7 @@ def test_an_image_that_is_pushed_again_while_it_goes_stays(
     assert digest in listed(driver)
 
 
-def test_an_image_that_was_tagged_again_is_not_asked_for(simulator: Simulator, driver: Registry) -> None:
+def test_does_not_request_a_deletion_of_a_retagged_image(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     simulator.tag("shop/api", image.digest, "prod")
     listed(driver)
@@ -214,7 +214,7 @@ def test_an_image_that_was_tagged_again_is_not_asked_for(simulator: Simulator, d
     assert not simulator.requests("DELETE")
 
 
-def test_an_image_that_was_tagged_while_it_went_is_not_deleted(simulator: Simulator, driver: Registry) -> None:
+def test_keeps_an_image_that_is_tagged_during_its_deletion(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     simulator.before("DELETE", DELETE, "tag", repository="shop/api", reference="v1", tag="prod")
     with pytest.raises(OperationFailedError, match="the image still exists: it was tagged prod during the deletion"):
@@ -225,7 +225,7 @@ def test_an_image_that_was_tagged_while_it_went_is_not_deleted(simulator: Simula
 # Refusals
 
 
-def test_a_child_that_the_registry_protects(simulator: Simulator, driver: Registry) -> None:
+def test_reports_a_child_that_the_registry_protects(simulator: Simulator, driver: Registry) -> None:
     child = simulator.push("shop/api")
     simulator.push_index("shop/api", [child["digest"]], tags=["multi"])
     image = listed(driver)[child["digest"]]
@@ -239,7 +239,7 @@ def test_a_child_that_the_registry_protects(simulator: Simulator, driver: Regist
 
 
 @pytest.mark.parametrize("how", ["refused", "operation_error"])
-def test_a_child_that_lost_some_of_its_tags_is_no_skip(simulator: Simulator, driver: Registry, how: str) -> None:
+def test_a_partly_deleted_child_is_a_failure_and_not_a_skip(simulator: Simulator, driver: Registry, how: str) -> None:
     """Its first tag goes; its last would take the manifest, and that is refused: partly deleted, and said so."""
     simulator.switch(deleted_child=how)
     child = simulator.push("shop/api", tags=["a", "b"])
@@ -261,7 +261,7 @@ def test_a_child_that_lost_some_of_its_tags_is_no_skip(simulator: Simulator, dri
         pytest.param("error", 13, UnavailableError, True, id="at once, and perhaps it goes all the same"),
     ],
 )
-def test_a_partial_deletion_is_never_a_deletion(
+def test_a_partial_deletion_is_a_failure(
     simulator: Simulator, driver: Registry, fault: str, code: int, error: type[RegistryError], suspicion: bool
 ) -> None:
     image = pushed(simulator, driver, "a", "b", "c")
@@ -273,14 +273,14 @@ def test_a_partial_deletion_is_never_a_deletion(
 
 
 @pytest.mark.parametrize("shown", ["denied", "not_found"])
-def test_deleting_without_the_role_says_which_is_needed(simulator: Simulator, driver: Registry, shown: str) -> None:
+def test_names_the_role_that_a_deletion_needs(simulator: Simulator, driver: Registry, shown: str) -> None:
     simulator.switch(may_delete=False, lacking_role=shown)
     image = pushed(simulator, driver, "v1", "v2")
     with pytest.raises(PermissionDeniedError, match=r"artifacts\.pusher, or cloud-registry\.admin if that is refused"):
         driver.delete("shop/api", image, key())
 
 
-def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
+def test_deletes_from_a_transitional_registry_only_if_configured(
     simulator: Simulator, settings: RegistrySettings
 ) -> None:
     simulator.set_registry(type="TRANSITIONAL")
@@ -295,7 +295,7 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
 
 
 @pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
-def test_nothing_is_deleted_from_what_shows_others_images(simulator: Simulator, driver: Registry, type_: str) -> None:
+def test_refuses_deletions_in_a_registry_without_own_images(simulator: Simulator, driver: Registry, type_: str) -> None:
     image = pushed(simulator, driver, "v1")
     simulator.set_registry(type=type_)
     with pytest.raises(UnsuitableError):
@@ -303,7 +303,7 @@ def test_nothing_is_deleted_from_what_shows_others_images(simulator: Simulator, 
     assert not simulator.requests("DELETE")
 
 
-def test_a_migration_that_goes_on(simulator: Simulator, settings: RegistrySettings) -> None:
+def test_reports_a_registry_that_still_migrates(simulator: Simulator, settings: RegistrySettings) -> None:
     simulator.switch(migration="unfinished", retry_after=30)
     with open_registry(settings, retries=QUICK) as registry:
         image = pushed(simulator, registry, "v1")
@@ -311,7 +311,7 @@ def test_a_migration_that_goes_on(simulator: Simulator, settings: RegistrySettin
             registry.delete("shop/api", image, key())
 
 
-def test_a_deletion_that_is_too_late_is_not_sent(simulator: Simulator, driver: Registry) -> None:
+def test_does_not_send_a_late_deletion(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     with pytest.raises(TooLateError) as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())
@@ -333,7 +333,7 @@ def another(settings: RegistrySettings) -> Iterator[Registry]:
     "switches",
     [{}, {"last_tag": "manifest_stays"}, {"artifacts_of_image": "per_digest"}, {"deleted_artifact": "manifest"}],
 )
-def test_another_process_takes_it_up(
+def test_another_process_follows_the_deletion(
     simulator: Simulator, driver: Registry, another: Registry, switches: dict[str, str]
 ) -> None:
     simulator.switch(**switches)
@@ -346,7 +346,7 @@ def test_another_process_takes_it_up(
     assert tags_left(simulator, image.digest) is None
 
 
-def test_a_deletion_that_died_half_way_is_taken_up(simulator: Simulator, driver: Registry, another: Registry) -> None:
+def test_completes_a_deletion_after_a_crash(simulator: Simulator, driver: Registry, another: Registry) -> None:
     image, same = pushed(simulator, driver, "v1", "v2"), key()
     simulator.untag("shop/api", "v1")  # all that the first has come to
     now = another.get("shop/api", image)
@@ -356,7 +356,7 @@ def test_a_deletion_that_died_half_way_is_taken_up(simulator: Simulator, driver:
     assert tags_left(simulator, image.digest) is None
 
 
-def test_an_operation_that_does_not_end(simulator: Simulator, driver: Registry) -> None:
+def test_returns_an_unfinished_deletion_at_the_deadline(simulator: Simulator, driver: Registry) -> None:
     simulator.switch(operations="never_done")
     image = pushed(simulator, driver, "v1")
     begun = driver.delete("shop/api", image, key())
@@ -364,7 +364,7 @@ def test_an_operation_that_does_not_end(simulator: Simulator, driver: Registry) 
     assert tags_left(simulator, image.digest) == {"v1"}
 
 
-def test_an_operation_that_ended_and_changed_nothing(simulator: Simulator, driver: Registry) -> None:
+def test_an_operation_without_effect_is_not_a_deletion(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     begun = driver.delete("shop/api", image, key())
     simulator.before("GET", LEVEL, "push", times=None, repository="shop/api", tags=["v1"], content="again")
@@ -374,7 +374,7 @@ def test_an_operation_that_ended_and_changed_nothing(simulator: Simulator, drive
     assert (ended.done, ended.raced) == (True, ("v1",))
 
 
-def test_a_listing_that_fails_leaves_doubt(simulator: Simulator, driver: Registry) -> None:
+def test_a_failed_listing_leaves_the_outcome_unknown(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1")
     begun = driver.delete("shop/api", image, key())
     simulator.fault("error", path=LEVEL, code=7, message="not now")
@@ -383,7 +383,7 @@ def test_a_listing_that_fails_leaves_doubt(simulator: Simulator, driver: Registr
     assert failure.value.maybe_done
 
 
-def test_an_operation_that_is_not_known_is_settled_by_the_folder(simulator: Simulator, driver: Registry) -> None:
+def test_a_listing_decides_about_an_unknown_operation(simulator: Simulator, driver: Registry) -> None:
     image, kept = pushed(simulator, driver, "v1"), pushed(simulator, driver, "v2")
     driver.follow(driver.delete("shop/api", image, key()), time.monotonic() + 5)
     gone = Deletion("crpunknown0000000000", done=False, target=("shop/api", image))
@@ -395,7 +395,7 @@ def test_an_operation_that_is_not_known_is_settled_by_the_folder(simulator: Simu
     assert not isinstance(failure.value, NotFoundError)
 
 
-def test_a_reply_that_was_lost(simulator: Simulator, driver: Registry) -> None:
+def test_repeats_a_deletion_whose_response_was_lost(simulator: Simulator, driver: Registry) -> None:
     image = pushed(simulator, driver, "v1", "v2")
     simulator.fault("reply_lost", method="DELETE", times=1)
     assert deleted(driver, image).done

@@ -28,7 +28,7 @@ def pushed(simulator: Simulator, registry: Registry, *tags: str) -> Image:
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
 @pytest.mark.parametrize("artifacts", ["per_tag", "per_digest"])
-def test_a_tag_that_moved_since_it_was_read_stays_with_both_images(
+def test_keeps_both_images_of_a_tag_that_moved_since_its_reading(
     simulator: Simulator, driver: Registry, moves: str, artifacts: str
 ) -> None:
     """A moved tag may keep its artifact's id: deleting that would take away what was just pushed."""
@@ -46,7 +46,7 @@ def test_a_tag_that_moved_since_it_was_read_stays_with_both_images(
     assert (tags_left(simulator, new), tags_left(simulator, old) is None) == ({"latest"}, False)
 
 
-def test_whoever_reads_again_after_that_sees_it(simulator: Simulator, driver: Registry) -> None:
+def test_the_next_read_sees_the_changed_tag(simulator: Simulator, driver: Registry) -> None:
     """At once, though listings are shared for a second: the sweep skips the image as changed."""
     old = simulator.push("shop/api", tags=["latest"], age=MONTH)["digest"]
     planned = listed(driver)[old]
@@ -57,7 +57,7 @@ def test_whoever_reads_again_after_that_sees_it(simulator: Simulator, driver: Re
     assert driver.get("shop/api", planned).tags == ()
 
 
-def test_a_tag_that_moved_away_and_back_since_it_was_read_stays(simulator: Simulator, driver: Registry) -> None:
+def test_keeps_a_tag_that_moved_away_and_back_since_its_reading(simulator: Simulator, driver: Registry) -> None:
     """The same digest under the same tag, but of today."""
     planned = pushed(simulator, driver, "v1")
     simulator.push("shop/api", tags=["v1"])
@@ -67,7 +67,7 @@ def test_a_tag_that_moved_away_and_back_since_it_was_read_stays(simulator: Simul
     assert tags_left(simulator, planned.digest) == {"v1"}
 
 
-def test_each_artifact_is_looked_at_however_early_it_is(simulator: Simulator, driver: Registry) -> None:
+def test_rereads_each_artifact_right_before_its_deletion(simulator: Simulator, driver: Registry) -> None:
     """One that moved on while another went is left alone."""
     simulator.switch(image_vanishes="at_acceptance")
     planned = pushed(simulator, driver, "a", "b")
@@ -79,7 +79,9 @@ def test_each_artifact_is_looked_at_however_early_it_is(simulator: Simulator, dr
 
 
 @pytest.mark.parametrize("status", ["CREATING", "DELETING"])
-def test_what_is_being_pushed_or_going_is_not_asked_for(simulator: Simulator, driver: Registry, status: str) -> None:
+def test_does_not_delete_an_artifact_that_is_being_pushed_or_deleted(
+    simulator: Simulator, driver: Registry, status: str
+) -> None:
     planned = pushed(simulator, driver, "v1")
     simulator.set_artifact(simulator.artifact("shop/api", "v1")["id"], status)
     error = NotFoundError if status == "DELETING" else TooLateError
@@ -89,7 +91,7 @@ def test_what_is_being_pushed_or_going_is_not_asked_for(simulator: Simulator, dr
     assert not simulator.requests("DELETE")
 
 
-def test_another_process_tells_of_tags_that_moved_meanwhile(
+def test_another_process_reports_tags_that_moved_during_the_deletion(
     simulator: Simulator, driver: Registry, settings: RegistrySettings
 ) -> None:
     simulator.switch(image_vanishes="at_acceptance")

@@ -30,9 +30,7 @@ def test_emptying_a_folder_with_folders_in_it_does_not_list_the_registry(
     assert flat_listings(simulator, since) == 0
 
 
-def test_a_folder_that_never_showed_any_is_looked_for_in_the_registry_once(
-    simulator: Simulator, driver: Registry
-) -> None:
+def test_lists_the_registry_once_for_a_folder_without_artifacts(simulator: Simulator, driver: Registry) -> None:
     simulator.push("shop/api", tags=["v1"])
     since = len(simulator.requests())
     for _ in range(3):
@@ -40,7 +38,7 @@ def test_a_folder_that_never_showed_any_is_looked_for_in_the_registry_once(
     assert flat_listings(simulator, since) == 1
 
 
-def test_what_a_folders_listing_hides_is_found_each_time(simulator: Simulator, driver: Registry) -> None:
+def test_reads_artifacts_that_the_listing_of_a_folder_hides(simulator: Simulator, driver: Registry) -> None:
     digest = simulator.push("shop/api", tags=["v1"])["digest"]
     simulator.fault("wrong_types", path=LEVEL, set={"kind": "FOLDER"})
     for _ in range(2):
@@ -50,7 +48,7 @@ def test_what_a_folders_listing_hides_is_found_each_time(simulator: Simulator, d
 # What lies nowhere
 
 
-def test_a_plan_goes_on_beside_an_artifact_with_an_impossible_path(simulator: Simulator, driver: Registry) -> None:
+def test_plans_other_folders_beside_an_artifact_with_an_invalid_path(simulator: Simulator, driver: Registry) -> None:
     digest = simulator.push("web", tags=["v1"])["digest"]
     simulator.push("shop/api", tags=["v1"])
     odd = {"path": "/shop//api/v1", "name": "v1"}

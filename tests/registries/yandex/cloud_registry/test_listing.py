@@ -35,7 +35,7 @@ T0 = datetime(2026, 3, 2, 9, 15, 44, 127_000, UTC)
 # The registry itself
 
 
-def test_the_clock_is_the_registrys(simulator: Simulator, driver: Registry) -> None:
+def test_the_clock_is_that_of_the_registry(simulator: Simulator, driver: Registry) -> None:
     simulator.switch(clock_skew=7_200)
     assert driver.clock() - datetime.now(UTC) > timedelta(hours=1)
 
@@ -48,7 +48,7 @@ def test_the_clock_is_the_registrys(simulator: Simulator, driver: Registry) -> N
         ({"type": "VIRTUAL"}, "has the type VIRTUAL"),
     ],
 )
-def test_a_registry_whose_images_are_not_ours(
+def test_refuses_a_registry_without_own_images(
     simulator: Simulator, driver: Registry, change: dict[str, str], words: str
 ) -> None:
     simulator.set_registry(**change)
@@ -80,7 +80,7 @@ def test_listing_without_the_role_is_refused(
 @pytest.mark.parametrize("path", ["full", "parent"])
 @pytest.mark.parametrize("artifacts", ["per_tag", "per_digest"])
 @pytest.mark.parametrize("fields", ["omitted", "printed"])
-def test_images_as_the_registry_tells_them(
+def test_reads_images_as_the_registry_reports_them(
     simulator: Simulator, driver: Registry, path: str, artifacts: str, fields: str
 ) -> None:
     simulator.switch(artifact_path=path, artifacts_of_image=artifacts, empty_fields=fields)
@@ -100,13 +100,13 @@ def test_images_as_the_registry_tells_them(
         assert {blob.digest: blob.size for blob in (image.config, *image.layers)} == pushed["blobs"]
         assert image.compressed_size == 29_500
         assert (images[bare["digest"]].tags, images[bare["digest"]].compressed_size) == ((), 10)
-        found = images[index["digest"]]
-        assert (found.tags, found.compressed_size, found.children) == (("multi",), None, (bare["digest"],))
+        image = images[index["digest"]]
+        assert (image.tags, image.compressed_size, image.children) == (("multi",), None, (bare["digest"],))
     assert [image.tags for image in driver.images("web")] == [("web",)]
     assert not simulator.requests("GET", "/v2/")  # everything was told with the artifacts
 
 
-def test_other_rows_are_left_alone_and_told(
+def test_ignores_and_counts_other_rows(
     simulator: Simulator, driver: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     pushed = simulator.push("shop/api", tags=["v1"])
@@ -116,17 +116,15 @@ def test_other_rows_are_left_alone_and_told(
     simulator.push_other("shop/lib", kind="PACKAGE")
     with caplog.at_level("INFO", "worker.registries"):
         assert list(driver.repositories()) == ["shop/api"]
-    (told,) = [vars(record) for record in caplog.records if record.message == "artifacts_not_listed"]
-    assert "1 without Docker content" in told["kinds"]
+    (event,) = [vars(record) for record in caplog.records if record.message == "artifacts_not_listed"]
+    assert "1 without Docker content" in event["kinds"]
     for _ in range(2):
         assert listed(driver).keys() == {pushed["digest"]}
     assert made["digest"] not in listed(driver)
 
 
 @pytest.mark.parametrize("shown", ["deleted", "active", "not_listed"])
-def test_what_the_registrys_policy_has_deleted_softly_is_no_image(
-    simulator: Simulator, driver: Registry, shown: str
-) -> None:
+def test_ignores_softly_deleted_artifacts(simulator: Simulator, driver: Registry, shown: str) -> None:
     simulator.switch(soft_deleted=shown)
     pushed, gone = (simulator.push("shop/api", tags=[tag]) for tag in ("v1", "v2"))
     simulator.soft_delete(gone["id"])
@@ -142,7 +140,7 @@ def test_a_folder_of_folders_has_no_images_of_its_own(simulator: Simulator, driv
     assert len(simulator.requests("GET", "/cloud-registry/v1/artifacts", since=before)) == 1
 
 
-def test_a_folder_that_is_not_there(simulator: Simulator, driver: Registry) -> None:
+def test_reports_a_missing_folder(simulator: Simulator, driver: Registry) -> None:
     with pytest.raises(NotFoundError, match="production: GET shop/api"):
         driver.images("shop/api")
     simulator.switch(missing_repository="empty")
@@ -150,7 +148,9 @@ def test_a_folder_that_is_not_there(simulator: Simulator, driver: Registry) -> N
 
 
 @pytest.mark.parametrize(("switch", "first"), [("kept", T0), ("migration", None)])
-def test_times_after_a_migration(simulator: Simulator, driver: Registry, switch: str, first: datetime | None) -> None:
+def test_reads_the_push_time_after_a_migration(
+    simulator: Simulator, driver: Registry, switch: str, first: datetime | None
+) -> None:
     pushed = simulator.push("shop/api", tags=["v1"], created_at=T0)
     simulator.switch(times_after_migration=switch)
     at = listed(driver)[pushed["digest"]].created_at
@@ -159,7 +159,7 @@ def test_times_after_a_migration(simulator: Simulator, driver: Registry, switch:
 
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
-def test_a_tag_that_moved_today_makes_no_old_image(simulator: Simulator, driver: Registry, moves: str) -> None:
+def test_a_tag_that_moved_today_makes_the_image_new(simulator: Simulator, driver: Registry, moves: str) -> None:
     simulator.switch(moved_tag=moves)
     old = simulator.push("shop/api", tags=["latest"], age=100 * DAY)
     new = simulator.push("shop/api", tags=["latest"])
@@ -181,7 +181,7 @@ def many(simulator: Simulator) -> set[str]:
             lambda number: simulator.push(f"many/r{number % 3}", tags=[f"t{number}"], layers=[], age=number * DAY),
             range(600),
         )
-        return {one["digest"] for one in pushed}
+        return {image["digest"] for image in pushed}
 
 
 @pytest.fixture
@@ -199,9 +199,7 @@ def whole(registry: Registry) -> set[str]:
 
 
 @pytest.mark.parametrize("order", ["id", "created_at"])
-def test_a_registry_is_listed_page_after_page(
-    simulator: Simulator, paged: Registry, many: set[str], order: str
-) -> None:
+def test_lists_a_registry_page_by_page(simulator: Simulator, paged: Registry, many: set[str], order: str) -> None:
     simulator.switch(list_order=order)
     before = len(simulator.requests())
     assert whole(paged) == many
@@ -216,11 +214,11 @@ def test_a_page_that_fails_fails_the_listing(simulator: Simulator, paged: Regist
         whole(paged)
 
 
-def test_a_page_is_as_large_as_the_service_allows(simulator: Simulator, driver: Registry, many: set[str]) -> None:
+def test_requests_pages_of_the_maximum_size(simulator: Simulator, driver: Registry, many: set[str]) -> None:
     before = len(simulator.requests())
     assert list(driver.repositories()) == ["many/r0", "many/r1", "many/r2"]
-    found = {image.digest for path in ("many/r0", "many/r1", "many/r2") for image in driver.images(path)}
-    assert found == many
+    digests = {image.digest for path in ("many/r0", "many/r1", "many/r2") for image in driver.images(path)}
+    assert digests == many
     (asked,) = simulator.requests(since=before)  # one listing, though pages are of 10 where no size is given
     assert "pageSize=1000" in asked["query"]
 
@@ -236,7 +234,7 @@ def test_a_token_that_expires_fails_the_listing(simulator: Simulator, paged: Reg
     ("fault", "words"),
     [("same_token", "is requested twice"), ("endless_token", "no new rows"), ("repeated_page", "no new rows")],
 )
-def test_a_listing_that_never_ends(
+def test_refuses_a_listing_that_never_ends(
     simulator: Simulator, paged: Registry, many: set[str], fault: str, words: str
 ) -> None:
     simulator.fault(fault, path=f"{FLAT}|{LEVEL}")
@@ -249,7 +247,7 @@ def test_a_listing_that_never_ends(
 # Scan and later
 
 
-def test_a_later_listing_is_never_the_scans(simulator: Simulator, driver: Registry) -> None:
+def test_a_later_read_lists_the_folder_again(simulator: Simulator, driver: Registry) -> None:
     first = simulator.push("shop/api", tags=["v1"])
     assert list(driver.repositories()) == ["shop/api"]
     second = simulator.push("shop/api", tags=["v2"])
@@ -259,7 +257,7 @@ def test_a_later_listing_is_never_the_scans(simulator: Simulator, driver: Regist
     assert listed(driver).keys() == {second["digest"]}
 
 
-def test_an_artifact_that_cannot_be_right_makes_its_folder_unreadable(simulator: Simulator, driver: Registry) -> None:
+def test_an_invalid_artifact_makes_its_folder_unreadable(simulator: Simulator, driver: Registry) -> None:
     simulator.push("shop/api", tags=["v1"])
     wrong = {"content": {"docker": {"manifestDigest": "sha256:12"}}}
     simulator.fault("wrong_types", path=f"{FLAT}|{LEVEL}", set=wrong)
@@ -272,7 +270,7 @@ def test_an_artifact_that_cannot_be_right_makes_its_folder_unreadable(simulator:
 # What no artifact shows
 
 
-def test_children_that_are_no_artifacts_are_read_by_the_docker_api(simulator: Simulator, driver: Registry) -> None:
+def test_reads_children_without_artifacts_by_the_docker_api(simulator: Simulator, driver: Registry) -> None:
     simulator.switch(child_artifacts="not_listed")
     child = simulator.push("shop/api", layers=[1000], config=500)
     inner = simulator.push_index("shop/api", [child["digest"]])
@@ -281,12 +279,12 @@ def test_children_that_are_no_artifacts_are_read_by_the_docker_api(simulator: Si
     images = listed(driver)
     assert images.keys() == {child["digest"], inner["digest"], index["digest"]}
     assert images[inner["digest"]].children == (child["digest"],)
-    found = images[child["digest"]]
-    assert (found.children, found.compressed_size, found.id, found.tags) == (UNSET, 1500, "", ())
-    assert driver.get("shop/api", found) == found
+    image = images[child["digest"]]
+    assert (image.children, image.compressed_size, image.id, image.tags) == (UNSET, 1500, "", ())
+    assert driver.get("shop/api", image) == image
 
 
-def test_an_artifact_that_tells_nothing_of_its_manifest(simulator: Simulator, driver: Registry) -> None:
+def test_reads_the_manifest_of_an_artifact_that_reports_none(simulator: Simulator, driver: Registry) -> None:
     child = simulator.push("web", layers=[1000], config=500)
     for path, digest, children, size in (
         ("shop/api", simulator.push("shop/api", tags=["v1"], layers=[1000], config=500)["digest"], UNSET, 1500),
@@ -313,9 +311,7 @@ class Memory:
         self.held.update(manifests)
 
 
-def test_what_is_remembered_of_a_child_is_no_proof_that_it_is_there(
-    simulator: Simulator, settings: RegistrySettings
-) -> None:
+def test_a_cached_manifest_does_not_prove_that_a_child_exists(simulator: Simulator, settings: RegistrySettings) -> None:
     simulator.switch(child_artifacts="not_listed")
     child = simulator.push("shop/api")
     index = simulator.push_index("shop/api", [child["digest"]], tags=["v1"])
@@ -330,7 +326,7 @@ def test_what_is_remembered_of_a_child_is_no_proof_that_it_is_there(
             registry.get("shop/api", image)
 
 
-def test_a_child_that_cannot_be_read_could_need_anything(simulator: Simulator, driver: Registry) -> None:
+def test_an_unreadable_child_has_unknown_children(simulator: Simulator, driver: Registry) -> None:
     simulator.switch(child_artifacts="not_listed", may_pull=False)
     child = simulator.push("shop/api")
     simulator.push_index("shop/api", [child["digest"]], tags=["v1"])
@@ -340,14 +336,14 @@ def test_a_child_that_cannot_be_read_could_need_anything(simulator: Simulator, d
 # One image
 
 
-def test_a_new_tag_is_seen(simulator: Simulator, driver: Registry) -> None:
+def test_sees_a_new_tag(simulator: Simulator, driver: Registry) -> None:
     pushed = simulator.push("shop/api", tags=["v1"])
     image = listed(driver)[pushed["digest"]]
     simulator.tag("shop/api", pushed["digest"], "prod")
     assert until(lambda: driver.get("shop/api", image).tags == ("prod", "v1"))
 
 
-def test_an_image_that_went(simulator: Simulator, driver: Registry) -> None:
+def test_reports_a_deleted_image_as_not_found(simulator: Simulator, driver: Registry) -> None:
     pushed = simulator.push("shop/api", tags=["v1"])
     simulator.push("shop/api", tags=["v2"])
     image = listed(driver)[pushed["digest"]]
@@ -363,7 +359,7 @@ def test_an_image_that_went(simulator: Simulator, driver: Registry) -> None:
     assert until(is_gone)
 
 
-def test_images_read_again_together_cost_one_listing(simulator: Simulator, settings: RegistrySettings) -> None:
+def test_images_that_are_reread_together_cost_one_listing(simulator: Simulator, settings: RegistrySettings) -> None:
     for number in range(8):
         simulator.push("shop/api", tags=[f"v{number}"])
     with open_registry(settings, retries=QUICK) as registry:
@@ -399,7 +395,7 @@ def impatient(simulator: Simulator, settings: RegistrySettings) -> Iterator[Regi
         ("error", {"code": 8, "message": "too many"}, RateLimitedError),
     ],
 )
-def test_a_listing_in_trouble_is_an_error_and_nothing_partial(
+def test_a_failed_listing_is_an_error_and_never_partial(
     simulator: Simulator, impatient: Registry, fault: str, more: dict[str, object], error: type[RegistryError]
 ) -> None:
     simulator.push("shop/api", tags=["v1"])

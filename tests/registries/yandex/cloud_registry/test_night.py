@@ -29,8 +29,8 @@ def make_harness(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[...,
         return made[-1]
 
     yield make
-    for one in made:
-        one.store.dispose()
+    for harness in made:
+        harness.store.dispose()
 
 
 def old(simulator: Simulator, *tags: str, **more: Any) -> str:
@@ -50,7 +50,7 @@ def old(simulator: Simulator, *tags: str, **more: Any) -> str:
         pytest.param({"child_artifacts": "not_listed", "deleted_index": "cascade"}, id="children are not shown"),
     ],
 )
-def test_exactly_what_was_planned_goes(
+def test_deletes_exactly_the_plan(
     simulator: Simulator, make_harness: Callable[..., Harness], switches: dict[str, Any]
 ) -> None:
     simulator.switch(**switches)
@@ -61,14 +61,14 @@ def test_exactly_what_was_planned_goes(
     harness = make_harness()
     run = harness.sweep()
     assert (run.state, run.outcome, run.message) == ("finished", "succeeded", None)
-    assert {one["digest"] for one in simulator.images()} == set(kept)
+    assert {image["digest"] for image in simulator.images()} == set(kept)
     assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
     assert run.deleted >= 6
     assert {harness.outcomes(run.id)[digest] for digest in (*requested, index)} == {("deleted", None)}
     assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
 
 
-def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
+def test_stops_when_an_unplanned_tag_is_deleted(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     for n in range(5):
         old(simulator, f"pr-{n}")
     kept = old(simulator, "v1", "prod")
@@ -81,7 +81,7 @@ def test_a_tag_that_nobody_planned_stops_the_run(simulator: Simulator, make_harn
     assert tags_left(simulator, kept) == {"v1"}
 
 
-def test_a_kept_child_that_goes_with_its_index_stops_the_run(
+def test_stops_when_a_kept_child_is_deleted_with_its_index(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     simulator.switch(deleted_index="cascade")
@@ -98,21 +98,19 @@ def test_a_kept_child_that_goes_with_its_index_stops_the_run(
     assert f"the registry deleted {child}" in str(run.message)
 
 
-def test_what_other_workers_delete_at_the_same_time_stops_nothing(
+def test_does_not_stop_for_parallel_deletions_of_other_workers(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     """Another process's deletion looks just like a stray; but it is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
     old(simulator, "v1")  # by what is kept a 404 is believed
-    other = next(one["id"] for one in simulator.images() if one["digest"] == digests[2])
+    other = next(image["id"] for image in simulator.images() if image["digest"] == digests[2])
     simulator.after("DELETE", DELETE, "remove", image=other)
     run = make_harness(rate=ONE_BY_ONE).sweep()
     assert (run.outcome, run.deleted + run.gone) == ("succeeded", 3)
 
 
-def test_what_the_run_skipped_is_not_planned_any_more(
-    simulator: Simulator, make_harness: Callable[..., Harness]
-) -> None:
+def test_stops_when_a_skipped_image_is_deleted(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     old(simulator, "pr-1")
     skipped = old(simulator, "pr-2")
     harness = make_harness()
@@ -124,7 +122,7 @@ def test_what_the_run_skipped_is_not_planned_any_more(
     assert "the registry deleted pr-2 of the same repository" in str(harness.run(run_id).message)
 
 
-def test_what_went_along_with_an_image_that_went_in_part(
+def test_stops_for_collateral_tags_of_a_partly_deleted_image(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
     digest = old(simulator, "pr-1", "pr-2")
@@ -137,7 +135,7 @@ def test_what_went_along_with_an_image_that_went_in_part(
     assert "the registry deleted prod of the same repository, which the plan keeps" in str(run.message)
 
 
-def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
+def test_a_partly_deleted_image_is_a_failure(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("fail_operation", method="DELETE", after=1, times=1, code=9, message="broken")
     harness = make_harness()
@@ -150,7 +148,7 @@ def test_an_image_that_went_in_part_is_a_failure(simulator: Simulator, make_harn
 
 
 @pytest.mark.parametrize("rechecked_at", [timedelta(), HOUR])
-def test_a_deletion_that_died_half_way_is_gone_on_with(
+def test_completes_a_deletion_after_a_crash(
     simulator: Simulator, make_harness: Callable[..., Harness], rechecked_at: timedelta
 ) -> None:
     """The worker died between two artifacts; the repository may have to be listed again first."""
@@ -172,7 +170,9 @@ def test_a_deletion_that_died_half_way_is_gone_on_with(
     assert harness.run(run_id).outcome == "succeeded"
 
 
-def test_a_worker_that_died_while_it_followed(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
+def test_completes_a_deletion_whose_follower_crashed(
+    simulator: Simulator, make_harness: Callable[..., Harness]
+) -> None:
     digest = old(simulator, "pr-1", "pr-2")
     simulator.fault("error", path=LEVEL, after=2, times=1, code=7, message="not now")  # after the look and the reading
     harness = make_harness()
@@ -185,7 +185,7 @@ def test_a_worker_that_died_while_it_followed(simulator: Simulator, make_harness
 
 
 @pytest.mark.parametrize("says_so", [False, True])
-def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
+def test_deletes_from_a_transitional_registry_only_if_configured(
     simulator: Simulator, make_harness: Callable[..., Harness], says_so: bool
 ) -> None:
     simulator.set_registry(type="TRANSITIONAL")
@@ -198,7 +198,7 @@ def test_a_transitional_registry_is_deleted_from_only_where_the_file_says_so(
 
 
 @pytest.mark.parametrize("type_", ["REMOTE", "VIRTUAL"])
-def test_a_registry_of_others_images_is_not_planned(
+def test_does_not_plan_a_registry_without_own_images(
     simulator: Simulator, make_harness: Callable[..., Harness], type_: str
 ) -> None:
     simulator.set_registry(type=type_)

@@ -36,7 +36,7 @@ def failure_of(kind: type[RegistryError], message: str, call: Callable[[], objec
 
 @pytest.mark.parametrize("style", ["omitted", "printed"])
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
-def test_a_deletion_is_followed_to_its_end(
+def test_follows_a_deletion_to_its_end(
     simulator: Simulator, driver: Driver, image: Image, style: str, seconds: float
 ) -> None:
     simulator.switch(empty_fields=style, operation_seconds_from=seconds, operation_seconds_to=seconds)
@@ -55,7 +55,9 @@ def test_the_same_key_is_the_same_operation(simulator: Simulator, driver: Driver
 
 
 @pytest.mark.parametrize("missing", ["not_found", "operation_error"])
-def test_an_image_that_is_gone_already(simulator: Simulator, driver: Driver, image: Image, missing: str) -> None:
+def test_reports_an_image_that_is_gone_already(
+    simulator: Simulator, driver: Driver, image: Image, missing: str
+) -> None:
     simulator.switch(missing_image=missing)
     simulator.remove(image.id)
     with pytest.raises(NotFoundError) as failure:
@@ -65,7 +67,9 @@ def test_an_image_that_is_gone_already(simulator: Simulator, driver: Driver, ima
 
 @pytest.mark.parametrize("early", [False, True], ids=["with done", "before done"])
 @pytest.mark.parametrize("child", ["refused", "operation_error"])
-def test_a_child_of_an_index(simulator: Simulator, driver: Driver, image: Image, child: str, early: bool) -> None:
+def test_reports_a_child_that_an_index_needs(
+    simulator: Simulator, driver: Driver, image: Image, child: str, early: bool
+) -> None:
     simulator.switch(child_of_index=child, error_before_done=early)
     index = simulator.push_index("shop/api", [image.digest], tags=["v1"])
     with pytest.raises(UsedByImageListsError, match=f"are used by image lists {index['id']}") as failure:
@@ -86,7 +90,7 @@ def test_a_child_of_an_index(simulator: Simulator, driver: Driver, image: Image,
         pytest.param(9, "Scan in progress", OperationFailedError, id="another precondition"),
     ],
 )
-def test_an_operation_that_fails(
+def test_reports_a_failed_operation(
     simulator: Simulator, driver: Driver, image: Image, code: int, message: str, kind: type[RegistryError]
 ) -> None:
     simulator.fault("fail_operation", method="DELETE", code=code, message=message)
@@ -114,21 +118,21 @@ def test_a_refusal_is_final(
     assert len(simulator.requests("DELETE")) == 1
 
 
-def test_the_read_only_phase(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_reports_a_read_only_registry(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(phase="read_only")
     with pytest.raises(ReadOnlyError, match="FAILED_PRECONDITION: The registry is in read-only mode") as failure:
         driver.delete("shop/api", image, key())
     assert failure.value.systemic
 
 
-def test_without_the_right_to_delete(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_reports_a_missing_role_to_delete(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.switch(may_delete=False)
     with pytest.raises(PermissionDeniedError) as failure:
         driver.delete("shop/api", image, key())
     assert (failure.value.cause, failure.value.systemic) == ("permission_denied", True)
 
 
-def test_a_lost_answer_is_made_good_by_the_key(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_the_key_makes_up_for_a_lost_response(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.fault("reply_lost", method="DELETE", times=1)
     assert deleted(driver, image).done
     assert [request["image"] for request in simulator.requests("DELETE")] == [image.id] * 2
@@ -136,7 +140,7 @@ def test_a_lost_answer_is_made_good_by_the_key(simulator: Simulator, driver: Dri
     assert simulator.state()["operations"]["all"] == 1
 
 
-def test_a_lost_answer_and_a_forgotten_key_may_have_been_ours(
+def test_a_lost_response_and_a_forgotten_key_leave_the_outcome_unknown(
     simulator: Simulator, driver: Driver, image: Image
 ) -> None:
     simulator.switch(idempotency="forgotten", operation_seconds_from=0.0, operation_seconds_to=0.0)
@@ -147,7 +151,7 @@ def test_a_lost_answer_and_a_forgotten_key_may_have_been_ours(
     assert simulator.deleted_ids() == {image.id}
 
 
-def test_a_deletion_is_given_up_after_five_attempts(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_gives_up_a_deletion_after_five_attempts(simulator: Simulator, driver: Driver, image: Image) -> None:
     simulator.fault("reset", method="DELETE")
     with pytest.raises(UnavailableError, match="was cut off"):
         driver.delete("shop/api", image, key())
@@ -155,7 +159,7 @@ def test_a_deletion_is_given_up_after_five_attempts(simulator: Simulator, driver
 
 
 @pytest.mark.parametrize("kind", ["cut", "html", "broken_utf8"])
-def test_a_spoilt_answer_to_a_deletion_is_asked_for_again(
+def test_repeats_a_deletion_after_a_broken_response(
     simulator: Simulator, driver: Driver, image: Image, kind: str
 ) -> None:
     simulator.fault(kind, method="DELETE", times=1)
@@ -163,7 +167,7 @@ def test_a_spoilt_answer_to_a_deletion_is_asked_for_again(
     assert simulator.state()["operations"]["all"] == 1
 
 
-def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, driver: Driver, image: Image) -> None:
+def test_does_not_send_a_deletion_that_waited_too_long(simulator: Simulator, driver: Driver, image: Image) -> None:
     with pytest.raises(TooLateError, match="waited too long for the rate limit") as failure:
         driver.delete("shop/api", image, key(), not_after=time.monotonic())
     assert not failure.value.maybe_done
@@ -178,7 +182,7 @@ def test_a_deletion_whose_turn_comes_too_late_is_not_sent(simulator: Simulator, 
         pytest.param({"kind": "reset"}, UnavailableError, True, id="cut off"),
     ],
 )
-def test_a_deletion_is_repeated_only_while_its_reading_is_fresh(
+def test_repeats_a_deletion_only_while_its_reading_is_fresh(
     simulator: Simulator,
     driver: Driver,
     image: Image,
@@ -193,10 +197,10 @@ def test_a_deletion_is_repeated_only_while_its_reading_is_fresh(
     assert type(failure.value) is kind
     assert failure.value.maybe_done is maybe_done
     assert time.monotonic() < until + 1.5
-    assert len({one["key"] for one in simulator.requests(method="DELETE")}) == 1
+    assert len({request["key"] for request in simulator.requests(method="DELETE")}) == 1
 
 
-def test_a_refusal_after_an_attempt_that_was_lost_leaves_doubt(
+def test_a_refusal_after_a_lost_attempt_leaves_the_outcome_unknown(
     simulator: Simulator, driver: Driver, image: Image
 ) -> None:
     simulator.fault("reply_lost", method="DELETE", times=1)

@@ -38,7 +38,9 @@ def test_an_empty_registry_has_no_repositories(simulator: Simulator, driver: Dri
 
 @pytest.mark.parametrize("style", ["omitted", "printed"])
 @pytest.mark.parametrize("digits", [0, 3, 6, 9])
-def test_an_image_as_the_registry_tells_it(simulator: Simulator, driver: Driver, style: str, digits: int) -> None:
+def test_reads_an_image_as_the_registry_reports_it(
+    simulator: Simulator, driver: Driver, style: str, digits: int
+) -> None:
     simulator.switch(empty_fields=style, timestamp_digits=digits)
     at = datetime(2026, 3, 2, 9, 15, 44, 127_000 if digits else 0, UTC)
     pushed = simulator.push("shop/api", tags=["1.4.2", "stable"], layers=["base:29126000", 0], created_at=at)
@@ -66,7 +68,7 @@ def test_the_size_of_an_index_is_unknown(simulator: Simulator, driver: Driver, s
     assert image_of(driver, "shop/api", child["id"]).children is UNSET
 
 
-def test_the_size_of_an_index_where_the_registry_sums(simulator: Simulator, driver: Driver) -> None:
+def test_an_index_has_the_size_that_the_registry_reports(simulator: Simulator, driver: Driver) -> None:
     simulator.switch(index_fields="sum")
     child = simulator.push("shop/api", layers=[1000], config=500)
     index = simulator.push_index("shop/api", [child["digest"]])
@@ -76,7 +78,7 @@ def test_the_size_of_an_index_where_the_registry_sums(simulator: Simulator, driv
 
 
 @pytest.mark.parametrize("response", ["not_found", "empty"])
-def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, response: str) -> None:
+def test_reports_a_missing_repository(simulator: Simulator, driver: Driver, response: str) -> None:
     simulator.push("shop/api")
     simulator.switch(missing_repository=response)
     if response == "empty":
@@ -108,7 +110,7 @@ def test_a_repository_that_is_not_there(simulator: Simulator, driver: Driver, re
         pytest.param({"kind": "wrong_types", "set": {"digest": "sha256:AB"}}, "with the digest 'sha256", id="digest"),
     ],
 )
-def test_a_listing_that_breaks_the_protocol(
+def test_refuses_a_listing_that_breaks_the_protocol(
     simulator: Simulator, driver: Driver, fault: dict[str, object], words: str
 ) -> None:
     simulator.push("shop/api", tags=["v1"])
@@ -127,7 +129,7 @@ def test_repeated_rows_are_one_image(simulator: Simulator, driver: Driver) -> No
     assert [image.digest for image in driver.images("shop/api")] == [digest]
 
 
-def test_a_repository_of_another_registry_in_the_list(simulator: Simulator, driver: Driver) -> None:
+def test_refuses_a_repository_of_another_registry(simulator: Simulator, driver: Driver) -> None:
     simulator.push("shop/api")
     simulator.fault("wrong_types", path=LIST_REPOSITORIES, set={"name": "crpelsewhere0000000a/shop/api"})
     with pytest.raises(
@@ -137,13 +139,13 @@ def test_a_repository_of_another_registry_in_the_list(simulator: Simulator, driv
         list(driver.repositories())
 
 
-def test_two_repositories_never_mix(simulator: Simulator, driver: Driver) -> None:
+def test_images_of_two_repositories_never_mix(simulator: Simulator, driver: Driver) -> None:
     same = [simulator.push(path, content="same", layers=["base:1"]) for path in ("shop/api", "shop/api/cache")]
     assert [image.id for image in driver.images("shop/api")] == [same[0]["id"]]
     assert [image.id for image in driver.images("shop/api/cache")] == [same[1]["id"]]
 
 
-def test_an_image_of_another_repository_by_its_id(simulator: Simulator, driver: Driver) -> None:
+def test_refuses_an_image_of_another_repository(simulator: Simulator, driver: Driver) -> None:
     pushed = simulator.push("shop/api")
     image = image_of(driver, "shop/api", pushed["id"])
     with pytest.raises(
@@ -164,15 +166,15 @@ def test_get_shows_what_changed_since_the_listing(simulator: Simulator, driver: 
 
 
 @pytest.mark.parametrize("skew", [0.0, 4000.0, -4000.0])
-def test_the_clock_is_the_registrys_own(simulator: Simulator, driver: Driver, skew: float) -> None:
+def test_the_clock_is_that_of_the_registry(simulator: Simulator, driver: Driver, skew: float) -> None:
     simulator.switch(clock_skew=skew)
-    told = driver.clock()
-    assert told.tzinfo is UTC
-    assert abs(told - (datetime.now(UTC) + timedelta(seconds=skew))) < timedelta(seconds=5)
+    registry_time = driver.clock()
+    assert registry_time.tzinfo is UTC
+    assert abs(registry_time - (datetime.now(UTC) + timedelta(seconds=skew))) < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, PermissionDeniedError), (404, NotFoundError)])
-def test_a_registry_that_is_not_ours(
+def test_reports_a_foreign_registry(
     simulator: Simulator, settings: RegistrySettings, status: int, kind: type[RegistryError], tmp_path: object
 ) -> None:
     simulator.switch(foreign_registry=status)
@@ -181,7 +183,7 @@ def test_a_registry_that_is_not_ours(
         registry.clock()
 
 
-def test_without_the_right_to_look(simulator: Simulator, driver: Driver) -> None:
+def test_reports_a_missing_role_to_list(simulator: Simulator, driver: Driver) -> None:
     simulator.switch(may_view=False)
     with pytest.raises(PermissionDeniedError, match="production: GET repositories: PERMISSION_DENIED") as failure:
         list(driver.repositories())
@@ -190,13 +192,13 @@ def test_without_the_right_to_look(simulator: Simulator, driver: Driver) -> None
 
 
 @pytest.mark.parametrize("status", [408, 503, 504])
-def test_a_front_that_answers_in_plain_text(simulator: Simulator, driver: Driver, status: int) -> None:
+def test_reports_a_proxy_that_answers_in_plain_text(simulator: Simulator, driver: Driver, status: int) -> None:
     simulator.switch(front_proxy_status=status)
     with pytest.raises(UnavailableError, match=f"HTTP {status}: stream timeout request-id: 5a6b0a52"):
         driver.images("shop/api")
 
 
-def test_a_service_that_is_gone(simulator: Simulator, settings: RegistrySettings) -> None:
+def test_reports_an_unreachable_service(simulator: Simulator, settings: RegistrySettings) -> None:
     simulator.switch(phase="gone")
     with open_registry(settings, retries=QUICK) as registry, pytest.raises(NotFoundError, match="404 page not found"):
         registry.clock()
@@ -209,7 +211,7 @@ def test_a_service_that_is_gone(simulator: Simulator, settings: RegistrySettings
         registry.clock()
 
 
-def test_sixteen_threads_on_one_driver(simulator: Simulator, driver: Driver) -> None:
+def test_serves_sixteen_threads(simulator: Simulator, driver: Driver) -> None:
     expected = {path: simulator.push(path)["id"] for path in (f"team-{number}/app" for number in range(40))}
     with ThreadPoolExecutor(16) as pool:
         listed = dict(zip(expected, pool.map(driver.images, expected), strict=True))
@@ -249,7 +251,7 @@ def test_two_rows_of_one_digest_are_one_image_with_the_tags_of_both(
     assert (image.digest, image.tags, image.id) == (digest, ("pr-1", "production"), rows[0]["id"])
 
 
-def test_of_one_row_that_comes_twice_the_later_counts(simulator: Simulator, driver: Driver) -> None:
+def test_the_later_of_two_equal_rows_counts(simulator: Simulator, driver: Driver) -> None:
     digest = "sha256:" + "a" * 64
     say(simulator, row(simulator, digest, 1, "pr-1"), row(simulator, digest, 1, "pr-2"))
     assert [image.tags for image in driver.images("shop/api")] == [("pr-2",)]
