@@ -43,7 +43,7 @@ def test_an_error_says_where_it_comes_from(error: RegistryError, line: str) -> N
     assert error.exit_code == 1
 
 
-def test_the_page_draws_the_tree_as_it_is() -> None:
+def test_the_docstring_draws_the_tree_of_errors() -> None:
     """Who stands under whom, by how far its name is moved in."""
     drawn: dict[str, str] = {}
     above: list[str] = []

@@ -26,7 +26,7 @@ def test_each_kind_has_a_driver_of_its_own(kind: str) -> None:
         assert registry.usage().requests == {}
 
 
-def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opens_a_registry_with_defaults_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
     own = OCI.model_copy(update={"kind": "of my own"})
@@ -37,7 +37,7 @@ def test_what_the_caller_does_not_give_is_of_this_process_alone(monkeypatch: pyt
     assert isinstance(manifests, NoManifestCache)
 
 
-def test_what_the_caller_gives_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opens_a_registry_with_the_caller_s_limiter_retries_and_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setitem(DRIVERS, "of my own", lambda *arguments: given.append(arguments))
     limiter, retries, manifests = LocalLimiter(1.0), Retries(attempts=1), NoManifestCache()
@@ -45,7 +45,7 @@ def test_what_the_caller_gives_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given[0][1:] == (limiter, retries, manifests)
 
 
-def test_a_limiter_asks_nothing_until_it_is_waited_for() -> None:
+def test_connects_to_redis_on_the_first_wait_only() -> None:
     open_limiter("redis://registry.invalid:1/0", OCI).close()
 
 

@@ -22,7 +22,7 @@ from worker.registries.errors import NotFoundError, RegistryError, SignInError, 
 from worker.registries.interface import Manifest
 
 
-def test_an_image_of_more_than_can_be_has_no_size() -> None:
+def test_the_size_of_an_impossibly_large_image_is_unknown() -> None:
     layers = [Blob(digest=f"sha256:{number:064x}", size=2**50) for number in range(20_000)]
     assert size_of(None, layers[:1]) == 2**50
     assert size_of(None, layers) is None
@@ -63,31 +63,31 @@ A, B, C = map(digest, "abc")
 
 
 class TestReadThrough:
-    def test_what_is_remembered_is_not_read_again(self) -> None:
+    def test_does_not_read_a_cached_manifest_again(self) -> None:
         memory, reader = Memory(manifest(A)), Reader()
         assert read_through(memory, [A, B, B], reader).keys() == {A, B}
         assert (reader.asked, memory.told) == ([[B]], [[B]])
         assert read_through(memory, [A, B], reader).keys() == {A, B}
         assert reader.asked == [[B]]
 
-    def test_what_could_not_be_read_is_left_out_and_not_remembered(self) -> None:
+    def test_leaves_out_errors_and_does_not_cache_them(self) -> None:
         memory, reader = Memory(), Reader(a=NotFoundError("gone"))
         assert read_through(memory, [A, B], reader).keys() == {B}
         assert memory.manifests.keys() == {B}
 
-    def test_what_says_too_little_is_read_again(self) -> None:
+    def test_reads_an_incomplete_cached_manifest_again(self) -> None:
         memory, reader = Memory(manifest(A), manifest(B, config_read=True)), Reader()
         manifests = read_through(memory, [A, B], reader, lambda manifest: manifest.config_read)
         assert (reader.asked, manifests.keys()) == ([[A]], {A, B})
 
-    def test_nothing_is_read_about_nothing(self) -> None:
+    def test_reads_nothing_without_digests(self) -> None:
         memory, reader = Memory(), Reader()
         assert read_through(memory, [], reader) == {}
         assert (reader.asked, memory.told) == ([], [])
 
 
 class TestReadInTime:
-    def test_the_first_is_read_alone_and_the_others_in_portions(self) -> None:
+    def test_reads_the_first_manifest_alone_and_the_others_in_batches(self) -> None:
         digests = [digest(number) for number in range(BATCH + 3)]
         memory, reader = Memory(), Reader()
         manifests, refusal = read_until(memory, digests, reader, float("inf"))
@@ -96,7 +96,7 @@ class TestReadInTime:
         assert memory.told == reader.asked
 
     @pytest.mark.parametrize("error", [SignInError("no"), UnavailableError("no answer")])
-    def test_a_refusal_that_all_would_meet_ends_it(self, error: RegistryError) -> None:
+    def test_a_systemic_error_ends_the_reading(self, error: RegistryError) -> None:
         memory, reader = Memory(), Reader(a=error)
         assert read_until(memory, [A, B, C], reader, float("inf")) == ({}, error)
         assert reader.asked == [[A]]
@@ -111,7 +111,7 @@ class TestReadInTime:
         assert read_until(Memory(manifest(A)), [A, B], reader, time.monotonic() - 1) == ({}, None)
         assert reader.asked == []
 
-    def test_that_time_was_up_is_no_refusal(self) -> None:
+    def test_a_reached_deadline_is_not_reported_as_an_error(self) -> None:
         manifests, refusal = read_until(Memory(), [A, B], Reader(a=TooLateError("too late")), float("inf"))
         assert (manifests.keys(), refusal) == ({B}, None)
 
@@ -121,7 +121,7 @@ def test_only_what_has_no_tags_and_no_reported_subject_is_unreported() -> None:
     assert unreported(images) == [A]
 
 
-def test_a_subject_that_is_remembered_is_put_into_its_image() -> None:
+def test_adds_a_cached_subject_to_its_image() -> None:
     memory = Memory(manifest(A, subject=C), manifest(B))
     reader = Reader()
     images = [image("a", subject=None), image("b", subject=None), image("c", subject=None)]
@@ -153,7 +153,7 @@ def test_an_image_is_as_large_as_its_blobs_each_once(config: Blob | None, layers
     assert size_of(config, layers) == size
 
 
-def test_what_a_manifest_says_of_others_is_put_into_its_image() -> None:
+def test_adds_children_and_subject_to_an_image() -> None:
     said = Manifest(digest=A, media_type="x/index", children=(B,), subject=C)
     read = resolved(image("a", "v1"), said)
     assert (read.children, read.subject, read.media_type, read.tags) == ((B,), C, "x/index", ("v1",))

@@ -53,12 +53,12 @@ def test_a_manifest_names_its_subject(simulator: Simulator, driver: Driver) -> N
     assert (manifest.subject, manifest.children) == (image, None)
 
 
-def test_nothing_is_asked_about_nothing(simulator: Simulator, driver: Driver) -> None:
+def test_sends_no_request_without_keys(simulator: Simulator, driver: Driver) -> None:
     assert driver.manifests("shop/api", []) == {}
     assert simulator.requests() == []
 
 
-def test_an_error_stands_alone(simulator: Simulator, driver: Driver) -> None:
+def test_an_error_concerns_its_own_digest_only(simulator: Simulator, driver: Driver) -> None:
     good, bad = (simulator.push("shop/api")["digest"] for _ in range(2))
     simulator.fault("status", path=f"{MANIFESTS}{bad}", status=503)
     manifests = driver.manifests("shop/api", [good, bad, A])
@@ -70,7 +70,7 @@ def test_an_error_stands_alone(simulator: Simulator, driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("kind", ["html", "broken_utf8", "cut"])
-def test_a_body_that_is_not_the_digests(simulator: Simulator, driver: Driver, kind: str) -> None:
+def test_rejects_a_body_with_another_digest(simulator: Simulator, driver: Driver, kind: str) -> None:
     digest = simulator.push("shop/api")["digest"]
     simulator.fault(kind, path=MANIFESTS)
     assert isinstance(one(driver.manifests("shop/api", [digest])), BadResponseError | UnavailableError)
@@ -104,7 +104,7 @@ def reading(document: Any, content_type: str = "") -> Manifest:
         ({"mediaType": OCI_IMAGE, "annotations": {"a": "b"}, "unknown": 7}, "", None, None),
     ],
 )
-def test_what_a_manifest_says_is_read_by_its_type(
+def test_parses_a_manifest_by_its_type(
     document: Any, content_type: str, children: tuple[str, ...] | None, subject: str | None
 ) -> None:
     read = reading(document, content_type)
@@ -131,7 +131,7 @@ def test_what_a_manifest_says_is_read_by_its_type(
         ({"mediaType": OCI_IMAGE, "subject": A}, "does not match the API"),
     ],
 )
-def test_a_manifest_that_cannot_be_believed(document: Any, words: str) -> None:
+def test_rejects_an_inconsistent_manifest(document: Any, words: str) -> None:
     with pytest.raises(BadResponseError, match=words):
         reading(document)
 
@@ -209,7 +209,7 @@ def test_a_schema_1_without_signatures() -> None:
     assert (read.children, read.unsized, read.media_type) == (None, True, manifests.SCHEMA1_TYPES[0])
 
 
-def test_nothing_beside_the_signed_content_is_read() -> None:
+def test_reads_only_the_signed_content() -> None:
     """Whoever adds to a body what its digest does not cover changes nothing of what it says."""
     content = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": A}]}, indent=3).encode()
     body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
@@ -250,7 +250,7 @@ def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
     assert not manifests.is_unknown_type(read.media_type)
 
 
-def test_a_good_manifest_that_is_not_the_one_asked_for() -> None:
+def test_rejects_a_valid_manifest_with_another_digest() -> None:
     """A registry, or what stands before it, may answer with one of the children, or with an older one."""
     body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
     with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):

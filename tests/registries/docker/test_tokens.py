@@ -73,7 +73,7 @@ def test_a_token_that_is_refused_is_final(simulator: Simulator, settings: Regist
 
 
 @pytest.mark.parametrize("switch", [{"may_pull": False}, {"ip_rules": "refuse"}], ids=str)
-def test_without_the_right_to_pull(simulator: Simulator, driver: Driver, switch: dict[str, Any]) -> None:
+def test_reports_a_missing_permission_to_pull(simulator: Simulator, driver: Driver, switch: dict[str, Any]) -> None:
     digest = simulator.push("shop/api")["digest"]
     simulator.switch(**switch)
     manifest = one(driver.manifests("shop/api", [digest]))
@@ -112,7 +112,7 @@ def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[s
         "file:///etc/passwd",
     ],
 )
-def test_a_challenge_to_elsewhere(realm: str) -> None:
+def test_rejects_a_realm_on_another_host(realm: str) -> None:
     with pytest.raises(SignInError, match=r"credentials are sent to cr\.yandex only"):
         tokens.challenge_of(Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b""), "https://cr.yandex")
 
@@ -134,7 +134,7 @@ HOSTS = ("auth.example.com", "127.0.0.1:5001", "auth.example.com:8443")
         ('Basic realm="a", Bearer realm="/t",scope="a  b", Basic realm="b"', "https://cr.yandex/t", ()),
     ],
 )  # fmt: skip
-def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: tuple[str, ...]) -> None:
+def test_accepts_a_realm_on_an_allowed_host(header: str, realm: str, scopes: tuple[str, ...]) -> None:
     challenge = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex", HOSTS)
     assert challenge is not None
     assert (challenge.realm, challenge.scopes) == (realm, scopes)
@@ -151,7 +151,7 @@ def test_a_challenge_to_a_host_that_is_allowed(header: str, realm: str, scopes: 
         ("https://sub.auth.example.com/t", True),
     ],
 )
-def test_a_challenge_to_a_host_that_is_not(realm: str, remedy: bool) -> None:
+def test_rejects_a_realm_on_a_host_that_is_not_allowed(realm: str, remedy: bool) -> None:
     response = Response(401, {"www-authenticate": f'Bearer realm="{realm}"'}, b"")
     with pytest.raises(SignInError, match=r"sent to cr\.yandex, auth\.example\.com, .* only") as failure:
         tokens.challenge_of(response, "https://cr.yandex", HOSTS)
@@ -172,6 +172,6 @@ def test_a_token_lasts_as_long_as_its_answer_says(document: Any, response: tuple
 
 
 @pytest.mark.parametrize("document", [{}, {"token": ""}, {"token": "a b"}, {"token": "a\r\nb"}, {"token": 5}, []])
-def test_a_token_answer_that_is_none(document: Any) -> None:
+def test_rejects_a_token_response_without_a_token(document: Any) -> None:
     with pytest.raises(BadResponseError):
         tokens.docker_token(Response(200, {}, json.dumps(document).encode()))

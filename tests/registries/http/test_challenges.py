@@ -35,10 +35,10 @@ def test_each_challenge_is_read_with_its_parameters(header: str, found: tuple[Ch
     assert parse_challenges(header) == found
 
 
-def test_the_word_bearer_in_another_challenge_is_no_challenge() -> None:
+def test_ignores_the_word_bearer_in_another_challenge() -> None:
     assert find_challenge("bearer", 'Basic realm="Bearer realm=https://evil.example/token"') is None
 
 
-def test_a_long_header_takes_no_long_time() -> None:
+def test_parses_a_long_header_quickly() -> None:
     for piece in ('Bearer a="', "x" * 10 + " ", "a=b,", 'Basic realm="\\', "=", " \t"):
         parse_challenges(piece * 20_000)

@@ -42,7 +42,7 @@ IMAGES = "/container-registry/v1/images"
         pytest.param({"kind": "html"}, 5, BadResponseError, id="HTML"),
     ],
 )
-def test_how_often_a_listing_is_tried(
+def test_limits_the_attempts_of_a_listing(
     simulator: Simulator, driver: Driver, fault: dict[str, object], attempts: int, kind: type[RegistryError]
 ) -> None:
     simulator.push("shop/api")
@@ -54,20 +54,20 @@ def test_how_often_a_listing_is_tried(
     assert sum(driver.usage().requests.values()) == attempts
 
 
-def test_the_fifth_attempt_may_be_the_good_one(simulator: Simulator, driver: Driver) -> None:
+def test_succeeds_at_the_fifth_attempt(simulator: Simulator, driver: Driver) -> None:
     simulator.push("shop/api")
     simulator.fault("status", path=IMAGES, times=4, status=503)
     assert len(driver.images("shop/api")) == 1
     assert driver.usage().requests == {("GET", "503"): 4, ("GET", "200"): 1}
 
 
-def test_the_bodys_code_counts_more_than_the_status(simulator: Simulator, driver: Driver) -> None:
+def test_the_code_in_the_body_takes_precedence_over_the_status(simulator: Simulator, driver: Driver) -> None:
     simulator.fault("status", path=IMAGES, times=1, status=400, body='{"code": 14, "message": "try again"}')
     simulator.push("shop/api")
     assert len(driver.images("shop/api")) == 1
 
 
-def test_throttled_without_a_word_of_when(simulator: Simulator, driver: Driver) -> None:
+def test_waits_before_a_retry_without_retry_after(simulator: Simulator, driver: Driver) -> None:
     simulator.push("shop/api")
     simulator.fault("error", path=IMAGES, times=1, code=8, message="Request limit exceeded")
     started = time.monotonic()
@@ -77,7 +77,7 @@ def test_throttled_without_a_word_of_when(simulator: Simulator, driver: Driver) 
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_throttled_with_a_word_of_when(simulator: Simulator, driver: Driver, form: str) -> None:
+def test_waits_as_long_as_retry_after_asks(simulator: Simulator, driver: Driver, form: str) -> None:
     simulator.push("shop/api")
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
     simulator.fault("error", path=IMAGES, times=1, code=8, retry_after="2" if form == "seconds" else at)
@@ -86,7 +86,7 @@ def test_throttled_with_a_word_of_when(simulator: Simulator, driver: Driver, for
     assert 1.9 < time.monotonic() - started < 5.0
 
 
-def test_who_is_asked_to_wait_for_too_long_gives_up_at_once(simulator: Simulator, driver: Driver) -> None:
+def test_gives_up_at_once_if_retry_after_is_too_long(simulator: Simulator, driver: Driver) -> None:
     simulator.fault("error", path=IMAGES, code=8, message="Request limit exceeded", retry_after=3600)
     started = time.monotonic()
     with pytest.raises(RateLimitedError, match="RESOURCE_EXHAUSTED: Request limit exceeded"):
@@ -95,7 +95,7 @@ def test_who_is_asked_to_wait_for_too_long_gives_up_at_once(simulator: Simulator
     assert len(simulator.requests("GET", IMAGES)) == 1
 
 
-def test_a_server_that_says_nothing(simulator: Simulator) -> None:
+def test_reports_a_silent_server(simulator: Simulator) -> None:
     simulator.fault("hang", path=IMAGES)
     client = Http("production", LocalLimiter(100.0), 4, Retries(attempts=5, total=0.6, first_wait=0.01, jitter=0.0))
     started = time.monotonic()
@@ -137,7 +137,7 @@ TWO_BODIES = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + 2 * gzip.com
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", UnavailableError, "was cut off", id="short"),
     ],
 )
-def test_answers_that_are_none(http: Http, response: bytes, kind: type[RegistryError], words: str) -> None:
+def test_rejects_invalid_responses(http: Http, response: bytes, kind: type[RegistryError], words: str) -> None:
     with answering(response) as url, pytest.raises(kind, match=words) as failure:
         http.call(get(url), body)
     assert str(failure.value).startswith("production: GET something: ")
@@ -152,7 +152,7 @@ def test_a_redirect_is_not_followed(http: Http) -> None:
     assert asked == []
 
 
-def test_what_is_not_repeatable_is_sent_once(simulator: Simulator, http: Http) -> None:
+def test_sends_a_request_that_is_not_repeatable_once(simulator: Simulator, http: Http) -> None:
     simulator.fault("reset", method="DELETE")
     request = Request(method="DELETE", url=f"{simulator.url}{IMAGES}/crpx", about="an image", repeatable=False)
     with pytest.raises(UnavailableError):

@@ -9,7 +9,7 @@ from worker.registries.errors import BadResponseError, UnavailableError
 from worker.registries.http.loops import EMPTY_PAGES, MAX_PAGES, Progress, each, polls
 
 
-def test_each_thing_is_asked_about_once_and_answers_keep_their_order() -> None:
+def test_requests_each_key_once_and_keeps_the_order() -> None:
     asked: list[int] = []
 
     def ask(number: int) -> int:
@@ -20,11 +20,11 @@ def test_each_thing_is_asked_about_once_and_answers_keep_their_order() -> None:
     assert asked == [3, 1, 2]
 
 
-def test_nothing_is_asked_about_nothing() -> None:
+def test_sends_no_request_without_keys() -> None:
     assert each(lambda _: 1 / 0, [], threads=0) == {}
 
 
-def test_questions_are_asked_side_by_side() -> None:
+def test_runs_requests_in_parallel() -> None:
     together = threading.Barrier(3, timeout=30)
     assert each(lambda number: (together.wait(), number)[1], range(3), threads=3) == {0: 0, 1: 1, 2: 2}
 
@@ -45,14 +45,14 @@ def progress() -> Progress:
     return progress
 
 
-def test_pages_that_get_on_never_end_a_listing() -> None:
+def test_accepts_pages_with_new_rows() -> None:
     pages = progress()
     for number in range(EMPTY_PAGES * 3):
         pages.turn(f"page {number}", new=number % EMPTY_PAGES == 0)
     assert pages.pages == EMPTY_PAGES * 3 + 1
 
 
-def test_a_page_that_comes_twice_ends_it() -> None:
+def test_rejects_a_page_that_is_requested_twice() -> None:
     pages = progress()
     pages.turn("b", new=True)
     with pytest.raises(
@@ -61,12 +61,12 @@ def test_a_page_that_comes_twice_ends_it() -> None:
         pages.turn("b", new=True)
 
 
-def test_the_first_page_is_no_page_to_go_on_with() -> None:
+def test_rejects_the_first_page_as_a_next_page() -> None:
     with pytest.raises(BadResponseError, match="the page '' is requested twice"):
         progress().turn("", new=True)
 
 
-def test_pages_that_bring_nothing_new_end_it() -> None:
+def test_rejects_many_pages_without_new_rows() -> None:
     pages = progress()
     for number in range(EMPTY_PAGES):
         pages.turn(str(number), new=False)
@@ -74,12 +74,12 @@ def test_pages_that_bring_nothing_new_end_it() -> None:
         pages.turn("one more", new=False)
 
 
-def test_a_page_that_repeats_another_ends_it_at_once() -> None:
+def test_rejects_a_repeated_page_at_once() -> None:
     with pytest.raises(BadResponseError, match="the last pages had no new rows"):
         progress().turn("b", new=False, repeated=True)
 
 
-def test_a_listing_has_an_end_however_new_its_pages_are() -> None:
+def test_limits_the_number_of_pages() -> None:
     pages = progress()
     for number in range(MAX_PAGES - 1):
         pages.turn(number, new=True)
@@ -95,13 +95,13 @@ def test_a_new_beginning_may_come_to_the_same_pages_and_counts_them() -> None:
     assert pages.pages == 4
 
 
-def test_there_is_one_look_however_late_it_is() -> None:
+def test_polls_once_even_after_the_deadline() -> None:
     started = time.monotonic()
     assert list(polls(started - 10)) == [True]
     assert time.monotonic() - started < 5
 
 
-def test_the_last_look_is_at_the_deadline() -> None:
+def test_the_last_poll_is_at_the_deadline() -> None:
     deadline = time.monotonic() + 0.2
     rechecks = list(polls(deadline))
     assert rechecks[-1]

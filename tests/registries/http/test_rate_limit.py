@@ -37,7 +37,7 @@ def test_requests_are_spaced(twenty: Limiter) -> None:
     assert max(waited) > 0.25
 
 
-def test_idle_time_saves_up_no_burst(twenty: Limiter) -> None:
+def test_idle_time_allows_no_burst(twenty: Limiter) -> None:
     twenty.wait()
     idle_until = time.monotonic() + 0.3
     until(lambda: time.monotonic() > idle_until, what="an idle spell")
@@ -47,7 +47,7 @@ def test_idle_time_saves_up_no_burst(twenty: Limiter) -> None:
     assert time.monotonic() - started >= 0.09
 
 
-def test_a_pause_holds_those_who_wait_already(twenty: Limiter) -> None:
+def test_a_pause_also_delays_waiting_threads(twenty: Limiter) -> None:
     """Slots are handed out ahead: who has one and still waits must hear of a pause as well."""
     for _ in range(8):
         threading.Thread(target=twenty.wait, daemon=True).start()
@@ -68,7 +68,7 @@ def test_a_shorter_pause_never_shortens_a_longer_one(twenty: Limiter) -> None:
     assert 0.45 <= time.monotonic() - started < 2.0
 
 
-def test_no_pause_is_for_ever(redis: RedisServer) -> None:
+def test_limits_a_pause(redis: RedisServer) -> None:
     shared = key()
     RedisLimiter(redis.url, shared, 100.0).pause(86_400.0)
     client = Redis.from_url(redis.url)

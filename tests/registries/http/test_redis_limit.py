@@ -78,7 +78,7 @@ def test_without_redis_nothing_is_sent(simulator: Simulator, settings: RegistryS
         limiter.close()
 
 
-def test_a_redis_that_hangs_is_not_waited_for_long(simulator: Simulator, settings: RegistrySettings) -> None:
+def test_fails_soon_if_redis_hangs(simulator: Simulator, settings: RegistrySettings) -> None:
     with redis_server() as server:
         limiter = open_limiter(server.url, settings)
         limiter.wait()
@@ -89,14 +89,14 @@ def test_a_redis_that_hangs_is_not_waited_for_long(simulator: Simulator, setting
         assert time.monotonic() - started < 3.5
 
 
-def test_a_password_is_not_told(settings: RegistrySettings) -> None:
+def test_shows_no_password_of_a_proxy(settings: RegistrySettings) -> None:
     limiter = open_limiter("redis://gc:sesame@127.0.0.1:1/0", settings)
     with pytest.raises(LimiterUnavailableError) as failure:
         limiter.wait()
     assert "sesame" not in f"{failure.value} {failure.value!r} {limiter!r}"
 
 
-def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortens_a_pause_of_ten_years_in_redis(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
     monkeypatch.setattr("worker.registries.http.redis_limit.MAX_PAUSE", 0.3)
     limiter = RedisLimiter(redis.url, "ten years", 20.0)
@@ -109,7 +109,7 @@ def test_a_pause_of_ten_years_in_redis_is_cut(redis: RedisServer, monkeypatch: p
     assert 0.25 < time.monotonic() - started < 5
 
 
-def test_redis_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
+def test_reports_an_unreachable_redis_without_its_password(tmp_path: Path) -> None:
     def wait(_folder: Path, secret: str) -> None:
         RedisLimiter(f"redis://:{secret}@127.0.0.1:9/0", "key", 1.0).wait()
 

@@ -39,11 +39,11 @@ def response(status: int = 200, body: bytes = b"", **headers: str) -> Response:
 
 
 @pytest.mark.parametrize(("status", "good"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
-def test_which_answers_are_good(status: int, good: bool) -> None:
+def test_a_2xx_response_is_a_success(status: int, good: bool) -> None:
     assert succeeded(response(status)) is good
 
 
-def test_a_body_is_read_as_it_is_described() -> None:
+def test_decodes_a_body_into_its_struct() -> None:
     assert decode(b'{"names": ["a"], "more": 1}', Listed) == Listed(["a"])
     with pytest.raises(BadResponseError, match="the response does not match the API: Object missing") as missing:
         decode(b"{}", Listed)
@@ -51,14 +51,14 @@ def test_a_body_is_read_as_it_is_described() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>\n\x1b[2J", b'{"names": ["a"', b'{"names": ["\xff"]}'])
-def test_a_body_that_is_not_json_may_be_answered_better(body: bytes) -> None:
+def test_rejects_a_body_that_is_not_json_and_allows_a_retry(body: bytes) -> None:
     with pytest.raises(BrokenBodyError, match="the response is not JSON") as broken:
         decode(body, Listed)
     assert str(broken.value).isprintable()
     assert len(str(broken.value)) < 400
 
 
-def test_texts_that_are_no_unicode_can_be_read_all_the_same() -> None:
+def test_decodes_texts_that_are_not_unicode() -> None:
     assert decode_any_text(b'{"names": ["caf\xe9", "sur\\ud800"]}', Listed) == Listed(["caf\udce9", "sur\ud800"])
     for body in (b'{"names": ["\xff"', b'{"names": 5}', b"\xff", b"[" * 100_000):
         assert decode_any_text(body, Listed) is None
@@ -68,7 +68,7 @@ def test_texts_that_are_no_unicode_can_be_read_all_the_same() -> None:
     st.binary(max_size=40)
     | st.recursive(st.none() | st.text(max_size=3), st.lists).map(lambda value: json.dumps(value).encode())
 )
-def test_whatever_comes_it_is_read_or_refused(body: bytes) -> None:
+def test_any_body_is_decoded_or_rejected(body: bytes) -> None:
     try:
         assert isinstance(decode(body, Listed), Listed)
     except BadResponseError:
@@ -142,11 +142,11 @@ def test_whether_a_refusal_is_about_the_image(words: str, of_the_image: bool) ->
         ("v1 v1.2 v1.2.3", ("v1", "v1.2", "v1.2.3"), ""),
     ],
 )
-def test_names_are_no_words_of_a_refusal(words: str, names: tuple[str, ...], left: str) -> None:
+def test_ignores_names_in_the_text_of_a_refusal(words: str, names: tuple[str, ...], left: str) -> None:
     assert without_names(words, names).split() == left.split()
 
 
-def test_what_is_bad_is_said_on_one_line() -> None:
+def test_reports_a_bad_response_on_one_line() -> None:
     with pytest.raises(BadResponseError) as raised:
         bad("an odd\nname: \x1b[2J")
     assert str(raised.value) == "an odd name: [2J"

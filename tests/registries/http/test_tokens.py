@@ -110,7 +110,7 @@ def test_a_refused_token_is_replaced_once_however_many_were_refused() -> None:
     assert (signed, bearer.sign(), issuer.issued) == ("Bearer t1", "Bearer t2", 2)
 
 
-def test_where_there_is_no_other_token_the_refusal_is_final() -> None:
+def test_a_refusal_is_final_without_another_token() -> None:
     bearer = Bearer(Tokens(lambda: expiring_token("t1", 60.0), "see the key"))
     with pytest.raises(SignInError, match="the token was refused; see the key"):
         bearer.refused(bearer.sign(), REFUSED)
@@ -141,7 +141,7 @@ def test_a_token_of_a_secret_is_read_each_time() -> None:
 
 
 @pytest.mark.parametrize("token", ["hunter2\n", "hunter2\x00", "hünter2"])
-def test_a_token_that_no_header_may_hold_is_not_sent_and_not_told(token: str) -> None:
+def test_neither_sends_nor_shows_a_token_with_invalid_characters(token: str) -> None:
     with pytest.raises(SignInError) as raised:
         SecretBearer(secret({"TOKEN": f"a{token}b"})).sign()
     assert "nter2" not in str(raised.value)

@@ -46,7 +46,7 @@ def _closed(connection: socket.socket, seconds: float) -> bool:
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", id="of a second head"),
     ],
 )
-def test_a_slow_drip_ends_when_time_is_up(start: bytes) -> None:
+def test_ends_a_response_that_arrives_byte_by_byte(start: bytes) -> None:
     client = Http("production", LocalLimiter(100.0), 4, Retries(total=0.5))
     with answering(drip(start)) as url:
         started = time.monotonic()
@@ -72,12 +72,12 @@ def test_no_piece_of_an_unpacked_body_is_large() -> None:
     assert max(sizes) <= CHUNK
 
 
-def test_a_packed_answer_is_unpacked(http: Http) -> None:
+def test_decompresses_a_response(http: Http) -> None:
     with answering(packed(1000)) as url:
         assert http.call(get(url), body) == b" " * 1000
 
 
-def test_who_we_say_we_are(http: Http) -> None:
+def test_sends_its_name_and_version(http: Http) -> None:
     seen: list[bytes] = []
 
     def note(connection: socket.socket, request: bytes) -> None:

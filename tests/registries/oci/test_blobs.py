@@ -37,19 +37,19 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
         (told(201, docker_content_digest=B), BadResponseError),
     ],
 )
-def test_a_manifest_that_is_not_taken(response: Response, kind: type[RegistryError]) -> None:
+def test_reports_why_a_manifest_was_refused(response: Response, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
         blobs.restore(response, A)
     assert type(failure.value) is kind
 
 
-def test_a_manifest_that_is_taken() -> None:
+def test_accepts_the_response_to_a_pushed_manifest() -> None:
     blobs.restore(told(201, docker_content_digest=A), A)
     blobs.restore(told(201), A)
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
-def test_a_mount_that_began_an_upload_is_not_done(status: int, done: bool) -> None:
+def test_cancels_the_upload_that_a_mount_started(status: int, done: bool) -> None:
     assert blobs.mounted(Response(status, {}, b"")) is done
 
 
@@ -90,7 +90,7 @@ def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
         ("file:///etc/passwd", None),
     ],
 )
-def test_a_blob_is_fetched_from_an_address_as_safe_only(location: str, target: str | None) -> None:
+def test_rejects_a_redirect_of_a_blob_to_an_unsafe_address(location: str, target: str | None) -> None:
     request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadResponseError, match="the blob is redirected to an"):

@@ -49,7 +49,7 @@ def test_pages_of_tags_and_a_tag_twice(opened: Opener, stored: ScriptedRepositor
 
 
 @pytest.mark.parametrize("following", ["last=x", "last={}"])
-def test_a_listing_that_never_ends(
+def test_rejects_a_listing_that_does_not_end(
     opened: Opener, stored: ScriptedRepository, server: Scripted, following: str
 ) -> None:
     def pages(_: Asked) -> Reply:
@@ -61,7 +61,7 @@ def test_a_listing_that_never_ends(
         opened(server.url).images("a")
 
 
-def test_an_error_of_a_head_means_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_repeats_a_failed_head_as_get(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
     driver = opened(server.url)
@@ -72,7 +72,7 @@ def test_an_error_of_a_head_means_nothing(opened: Opener, stored: ScriptedReposi
 
 
 @pytest.mark.parametrize("reply", [NO_PAGE, Reply(401), Reply(403), error(405, "UNSUPPORTED")])
-def test_without_a_catalog_each_is_named(
+def test_requires_the_names_of_repositories_without_a_catalog(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply
 ) -> None:
     challenge = {"Www-Authenticate": 'Bearer realm="/token"'} if reply.status == 401 else {}
@@ -112,7 +112,7 @@ NO_UNICODE = {
 
 
 @pytest.mark.parametrize(("body", "name"), NO_UNICODE.items())
-def test_a_name_that_is_no_unicode_is_unreadable_alone(
+def test_only_the_repository_whose_name_is_not_unicode_is_unreadable(
     opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes, name: str
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -126,16 +126,14 @@ def test_a_name_that_is_no_unicode_is_unreadable_alone(
 
 
 @pytest.mark.parametrize("body", [b'{"repositories": ["a", "sur\\ud800"', b'{"repositories": 7, "x": "\xff"}', b"\xff"])
-def test_a_catalog_that_breaks_off_is_none(
-    opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes
-) -> None:
+def test_rejects_a_truncated_catalog(opened: Opener, stored: ScriptedRepository, server: Scripted, body: bytes) -> None:
     stored.before = lambda asked: Reply(200, body)
     with pytest.raises(BadResponseError, match="the response "):
         list(opened(server.url).repositories())
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_blob_from_elsewhere_is_fetched_without_credentials(
+def test_downloads_a_redirected_blob_without_credentials(
     opened: Opener, stored: ScriptedRepository, server: Scripted, code: int
 ) -> None:
     takes = "repository:a:pull"
@@ -192,14 +190,12 @@ def test_whether_a_blob_is_lost(
         assert opened(server.url).missing_blobs("a", [digest_of(b"")]) == ()
 
 
-def test_a_connection_that_breaks_once_loses_no_blob(
-    opened: Opener, stored: ScriptedRepository, server: Scripted
-) -> None:
+def test_retries_a_blob_after_a_broken_connection(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.before = lambda _: Reply(206, b"b", cut=len(server.asked) == 1)
     assert opened(server.url).missing_blobs("a", [digest_of(b"blob")]) == ()
 
 
-def test_a_registry_that_is_somewhere_else(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reports_a_url_without_a_registry(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.before = lambda _: NO_PAGE
     with pytest.raises(NotFoundError, match=rf"no registry answers at {server.url}/v2/$"):
         opened(server.url).clock()

@@ -18,7 +18,7 @@ FEW = Rate(requests_per_second=20.0)
 MANY = tuple(f"t{number:02}" for number in range(21))  # tags: more than are read in a second
 
 
-def test_a_roll_back_to_a_planned_image_is_seen(opened: Opener) -> None:
+def test_detects_a_roll_back_to_a_planned_image(opened: Opener) -> None:
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
         old = pusher.image("a", "pr-1", layers=[b"old"])
@@ -30,7 +30,7 @@ def test_a_roll_back_to_a_planned_image_is_seen(opened: Opener) -> None:
         assert image.tags == ("pr-1", "prod")
 
 
-def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
+def test_reports_a_collateral_tag(opened: Opener) -> None:
     """In a large repository nobody has asked for it beforehand."""
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
@@ -45,7 +45,7 @@ def test_a_tag_that_went_along_is_told(opened: Opener) -> None:
         assert pusher.tags("a") == dict.fromkeys(MANY, new.digest)
 
 
-def test_a_tag_that_went_along_is_told_of_a_deletion_that_took_its_time(
+def test_reports_a_collateral_tag_of_a_slow_deletion(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     old, new = stored.put(an_image("old"), "pr-1"), stored.put(an_image("new"), "prod", *MANY)
@@ -100,7 +100,7 @@ def signed(stored: ScriptedRepository, child: bytes) -> None:
 
 
 @pytest.mark.parametrize("push", [over, deep_over, moved_over, about, signed])
-def test_what_a_new_tag_needs_is_left_alone(
+def test_keeps_an_image_that_a_new_tag_needs(
     opened: Opener, stored: ScriptedRepository, server: Scripted, push: Callable[[ScriptedRepository, bytes], None]
 ) -> None:
     planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
@@ -127,7 +127,7 @@ STRANGE = b'{"mediaType": "application/x", "schemaVersion": 2}'
         pytest.param(UNKNOWN, BadResponseError, id="gone meanwhile"),
     ],
 )
-def test_what_cannot_be_read_may_need_anything(
+def test_keeps_images_if_a_new_manifest_cannot_be_read(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, kind: type[RegistryError]
 ) -> None:
     """And it is no word on the image that was asked about."""
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_may_need_anything(
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["named", "listed"])
-def test_what_nobody_knows_may_need_anything(
+def test_keeps_images_if_a_new_manifest_has_an_unknown_type(
     opened: Opener, stored: ScriptedRepository, server: Scripted, listed: bool
 ) -> None:
     planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
@@ -155,7 +155,9 @@ def test_what_nobody_knows_may_need_anything(
         opened(server.url).get("a", planned, {"pr-1": planned.digest})
 
 
-def test_a_child_that_is_not_there_is_no_doubt(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_deletes_although_a_listed_child_does_not_exist(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     planned = Image(digest=stored.put(an_image("planned"), "pr-1"), tags=("pr-1",))
     stored.put(an_index(an_image("nowhere")), "new", media_type=INDEX)
     assert opened(server.url).get("a", planned, {"pr-1": planned.digest}) == planned

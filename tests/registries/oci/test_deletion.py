@@ -120,7 +120,7 @@ def test_why_a_deletion_is_refused(response: Response, kind: type[RegistryError]
         ("infra/protected", (), "this image is immutable in infra/protected", None, MaybeProtectedError),
     ],
 )
-def test_names_in_a_refusal_say_nothing(
+def test_removes_names_from_the_text_of_a_refusal(
     name: str, tags: tuple[str, ...], message: str, detail: object, kind: type[RegistryError]
 ) -> None:
     error = {"code": "DENIED", "message": message} | ({} if detail is None else {"detail": detail})

@@ -86,7 +86,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("ways", CUT.values(), ids=CUT)
-def test_a_list_of_exactly_n_rows_with_no_way_on_is_cut(ways: dict[str, int]) -> None:
+def test_rejects_a_list_of_exactly_n_rows_without_a_next_page(ways: dict[str, int]) -> None:
     ways = {"most": EVERYTHING} | ways
     assert Server(999, **ways).read() == 999
     for rows in (1000, 1001):  # of 1,000 nobody can say whether they are all
@@ -102,13 +102,13 @@ def test_a_list_of_exactly_n_rows_is_asked_for_with_one_more_and_one_less() -> N
 
 @pytest.mark.parametrize("rows", [2, 99, 1000, 1001, 2500])
 @pytest.mark.parametrize("most", [100, 1000, EVERYTHING])
-def test_an_unsorted_list_is_read_whole_where_last_leads_on_in_its_order(rows: int, most: int) -> None:
+def test_reads_an_unsorted_list_whose_last_follows_its_order(rows: int, most: int) -> None:
     assert Server(rows, most=most, order="pushed").read() == rows
 
 
 @pytest.mark.parametrize("most", [1000, EVERYTHING])
 @pytest.mark.parametrize("order", ["pushed, last by name", "newest first, last by name"])
-def test_an_unsorted_list_is_cut_where_last_compares_names(order: str, most: int) -> None:
+def test_rejects_an_unsorted_list_whose_last_compares_names(order: str, most: int) -> None:
     assert Server(999, most=most, order=order).read() == 999
     for rows in (1001, 2500):
         with pytest.raises(BadResponseError, match=r"GET shop/api: the list is truncated at 1,000 rows"):
@@ -160,7 +160,7 @@ def test_tags_that_may_be_cut_leave_the_repository_unreadable(
 
 
 @pytest.mark.parametrize("last", ["ignored", "refused"])
-def test_a_catalog_that_may_be_cut_is_an_error(registry: FakeRegistry, opened: Opener, last: str) -> None:
+def test_rejects_a_catalog_that_may_be_truncated(registry: FakeRegistry, opened: Opener, last: str) -> None:
     for number in range(1000):
         registry.empty(f"more/r{number}")
     registry.switches.last = last
@@ -181,7 +181,7 @@ ONE_TRY = Retries(attempts=1)
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_number_that_is_refused_by_any_status(
+def test_reads_a_list_without_n_after_a_refusal_of_n(
     opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -200,7 +200,7 @@ def test_a_number_that_is_refused_by_any_status(
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_refusal_that_has_another_reason_stays(
+def test_keeps_a_refusal_with_another_reason(
     opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
     stored.before = lambda asked: error(status, "UNKNOWN") if asked.path.endswith("/tags/list") else None
@@ -218,7 +218,7 @@ def test_a_repository_that_is_not_known_is_not_asked_for_again(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_a_catalog_that_is_refused_without_a_number_too(
+def test_reports_no_catalog_if_it_is_refused_without_n_too(
     opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
     stored.before = lambda asked: error(status, "UNSUPPORTED") if "_catalog" in asked.path else Reply(200, b"{}")

@@ -57,18 +57,18 @@ def test_a_link_leads_to_the_next_page(link: str, query: dict[str, str] | None) 
 @pytest.mark.parametrize(
     "link", ["rubbish", "</v2/a/tags/list?n=2>", "</v2/a/tags/list?n=2", "<x>; rel", ';rel="next"']
 )
-def test_a_link_that_cannot_be_read_is_not_the_end(link: str) -> None:
+def test_rejects_an_unreadable_link(link: str) -> None:
     with pytest.raises(BadResponseError, match="the header Link cannot be parsed"):
         protocol.next_query(Response(200, {"link": link}, b""), "/v2/a/tags/list")
 
 
 @pytest.mark.parametrize("target", ["http://[x/v2/a/tags/list?n=2", "//[/v2/a/tags/list"])
-def test_a_next_page_at_no_address(target: str) -> None:
+def test_rejects_a_next_page_with_an_invalid_url(target: str) -> None:
     with pytest.raises(BadResponseError, match="the next page is at another address"):
         protocol.next_query(Response(200, {"link": f"<{target}>; rel=next"}, b""), "/v2/a/tags/list")
 
 
-def test_a_next_page_of_another_listing() -> None:
+def test_rejects_a_next_page_of_another_listing() -> None:
     response = Response(200, {"link": '</v2/b/tags/list?n=5>; rel="next"'}, b"")
     with pytest.raises(BadResponseError, match="the next page is at another address"):
         protocol.next_query(response, "/v2/a/tags/list")
@@ -80,7 +80,7 @@ def test_a_repository_may_list_no_tags(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a b", "../x", "ü", "a" * 129, "a\n"])
-def test_a_page_with_an_impossible_tag_is_refused(tag: str) -> None:
+def test_rejects_a_page_with_an_invalid_tag(tag: str) -> None:
     with pytest.raises(BadResponseError, match="the list has an invalid tag"):
         protocol.tags_page(Response(200, {}, json.dumps({"tags": ["v1", tag]}).encode()), "a")
 
@@ -111,7 +111,7 @@ def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
         (500, {}, A, 500),
     ],
 )
-def test_a_head_names_a_digest_or_says_that_it_is_not_there(
+def test_reads_a_digest_or_a_404_from_head(
     status: int, headers: dict[str, str], reference: str, found: ResolvedManifest | int
 ) -> None:
     assert protocol.head(Response(status, headers, b""), reference) == found
@@ -129,13 +129,15 @@ def test_a_head_names_a_digest_or_says_that_it_is_not_there(
         (429, {}, "v1", RateLimitedError),
     ],
 )
-def test_a_head_that_is_none(status: int, headers: dict[str, str], reference: str, kind: type[RegistryError]) -> None:
+def test_rejects_a_head_with_another_digest(
+    status: int, headers: dict[str, str], reference: str, kind: type[RegistryError]
+) -> None:
     with pytest.raises(RegistryError) as failure:
         protocol.head(Response(status, headers, b""), reference)
     assert type(failure.value) is kind
 
 
-def test_what_was_fetched_is_hashed() -> None:
+def test_checks_a_downloaded_manifest_against_its_digest() -> None:
     sha256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
     sha512 = f"sha512:{hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
@@ -154,7 +156,7 @@ def test_what_was_fetched_is_hashed() -> None:
     ("status", "kind"),
     [(404, NotFoundError), (401, SignInError), (403, PermissionDeniedError), (200, BadResponseError)],
 )
-def test_where_no_time_is_told_the_error_says_why(status: int, kind: type[RegistryError]) -> None:
+def test_reports_why_the_time_of_the_registry_is_unknown(status: int, kind: type[RegistryError]) -> None:
     with pytest.raises(kind) as failure:
         protocol.time_of(Response(status, {}, b""), API)
     assert (f"no registry answers at {ROOT}/v2/" in str(failure.value)) is (status == 404)
@@ -170,7 +172,7 @@ READERS: list[Any] = [
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b"7", b'{"tags": 7, "repositories": 7, "manifests": 7}', b"\xff"]
 )
-def test_listings_that_are_none(read: Any, body: bytes) -> None:
+def test_reports_a_missing_catalog(read: Any, body: bytes) -> None:
     with pytest.raises(BadResponseError):
         read(Response(200, {}, body))
 

@@ -64,7 +64,7 @@ TWICE = {
     [pytest.param(reply, 1, id=name) for name, reply in ONCE.items()]
     + [pytest.param(reply, 2, id=name) for name, reply in TWICE.items()],
 )
-def test_whatever_is_no_list_leaves_the_repository_readable(
+def test_any_other_response_of_the_referrers_api_leaves_the_repository_readable(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, most: int
 ) -> None:
     pushed = {stored.put(an_image(str(number)), f"v{number}") for number in range(20)}
@@ -126,7 +126,7 @@ def test_a_second_page_that_fails_leaves_the_repository_unreadable(
         opened(server.url).images("a")
 
 
-def test_one_odd_answer_of_a_referrers_api_does_not_end_its_use(opened: Opener) -> None:
+def test_uses_a_referrers_api_again_after_an_odd_response(opened: Opener) -> None:
     with FakeRegistry(referrers=True) as registry:
         pushed = [registry.push("a", f"v{number}", layers=[b"%d" % number]) for number in range(3)]
         signature = registry.push("a", layers=[b"s"], subject=pushed[2].digest)

@@ -100,7 +100,7 @@ def test_what_needs_no_network_does_not_read_it(tmp_path: Path) -> None:
     assert settings.registries["r"].ca_file == tmp_path / "no-such-file.pem"
 
 
-def test_a_file_that_goes_away_is_no_traceback(opened: Opener, tls_port: int, tmp_path: Path) -> None:
+def test_reports_a_configuration_file_that_disappears(opened: Opener, tls_port: int, tmp_path: Path) -> None:
     registry = opened(f"https://localhost:{tls_port}", network=Network(ca_file=tmp_path / "gone.pem"))
     with pytest.raises(UnavailableError, match=r"gone\.pem cannot be read: No such file"):
         registry.clock()

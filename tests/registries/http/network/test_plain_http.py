@@ -55,7 +55,7 @@ def test_a_private_address_is_fine(opened: Opener, plain: FakeRegistry, inner: s
 @pytest.mark.parametrize(
     "addresses", [["8.8.8.8"], ["127.0.0.1", "8.8.8.8"], ["169.254.169.254"], ["::ffff:8.8.8.8"], ["100.64.0.1"]]
 )
-def test_a_name_that_leads_elsewhere_is_refused(
+def test_rejects_a_name_that_leads_to_another_path(
     opened: Opener, plain: FakeRegistry, inner: str, names: Names, addresses: list[str]
 ) -> None:
     names["registry.internal"] = addresses
@@ -84,20 +84,20 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
     assert {request.path for request in plain.requests} == {"/v2/"}
 
 
-def test_the_second_address_where_the_first_is_silent(
+def test_uses_the_second_address_if_the_first_refuses(
     opened: Opener, plain: FakeRegistry, inner: str, names: Names
 ) -> None:
     names["registry.internal"] = ["127.0.0.9", "127.0.0.1"]  # nobody listens on the first
     assert opened(inner, network=INSECURE).clock()
 
 
-def test_a_name_without_an_address(opened: Opener, inner: str, names: Names) -> None:
+def test_reports_a_host_name_without_an_address(opened: Opener, inner: str, names: Names) -> None:
     del names["registry.internal"]
     with pytest.raises(UnavailableError, match=r"no connection to registry\.internal:[0-9]+: .*not known"):
         opened(inner, network=INSECURE).clock()
 
 
-def test_the_registry_hears_its_name(opened: Opener, names: Names) -> None:
+def test_sends_the_name_of_the_host_to_the_registry(opened: Opener, names: Names) -> None:
     with FakeRegistry() as registry:
         matched: list[str] = []
         say = registry._carried_out
@@ -140,7 +140,9 @@ def test_no_redirect_leads_to_the_metadata_service(opened: Opener, plain: FakeRe
         driver.missing_blobs("shop/api", ["sha256:" + "a" * 64])
 
 
-def test_by_a_proxy_both_have_to_be_private(opened: Opener, plain: FakeRegistry, inner: str, names: Names) -> None:
+def test_requires_a_private_proxy_and_a_private_registry_for_plain_http(
+    opened: Opener, plain: FakeRegistry, inner: str, names: Names
+) -> None:
     """The proxy looks the name up by itself; what the name is here has to be private, and so has the proxy."""
     with ForwardProxy({inner.removeprefix("http://"): plain.host}).running() as proxy:
         assert opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()

@@ -107,14 +107,14 @@ def test_a_proxy_that_asks_for_a_password_of_plain_requests(opened: Opener, plai
     )
 
 
-def test_a_proxy_that_refuses(opened: Opener) -> None:
+def test_reports_a_proxy_that_refuses(opened: Opener) -> None:
     with ForwardProxy(refuse=True).running() as p, pytest.raises(UnavailableError) as raised:
         opened("https://registry.example.com", network=Network(proxy=p.url)).clock()
     refused = "refused a connection to registry.example.com: 403 Forbidden"
     assert raised.value.message == f"the proxy 127.0.0.1:{p.port} {refused}"
 
 
-def test_a_proxy_that_is_away(opened: Opener) -> None:
+def test_reports_an_unreachable_proxy(opened: Opener) -> None:
     with pytest.raises(
         UnavailableError, match=r"no connection to registry\.example\.com through the proxy 127\.0\.0\.1:9"
     ):
@@ -193,7 +193,7 @@ def test_no_proxy_excepts_hosts_domains_and_networks(host: str, port: int, excep
         pytest.param({"ALL_PROXY": "https://p:1"}, "https://[::1]:5000/v2/", None, id="this machine"),
     ],
 )
-def test_what_the_environment_says(environ: dict[str, str], url: str, proxy: str | None) -> None:
+def test_reads_proxies_from_the_environment(environ: dict[str, str], url: str, proxy: str | None) -> None:
     assert proxies_of(Network(), environ).of(url) == proxy
 
 

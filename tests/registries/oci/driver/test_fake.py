@@ -90,7 +90,7 @@ def test_follows_links_to_the_last_page_and_asks_once_beyond(fake: Starter, open
     assert registry.lines().count("GET /v2/_catalog") == -(-2 // page) + 1
 
 
-def test_a_tag_that_goes_while_pages_are_read(fake: Starter, opened: Opener) -> None:
+def test_accepts_a_tag_that_is_deleted_between_two_pages(fake: Starter, opened: Opener) -> None:
     registry = fake(tags_page=2)
     pushed = {tag: registry.push("a", tag, layers=[tag.encode()]) for tag in "abcdef"}
     registry.before("GET", "/tags/list$", lambda: registry.remove("a", pushed["b"].digest), after=1)
@@ -99,7 +99,7 @@ def test_a_tag_that_goes_while_pages_are_read(fake: Starter, opened: Opener) -> 
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_no_catalog_is_told_as_such(fake: Starter, opened: Opener, status: int) -> None:
+def test_reports_a_missing_catalog_as_such(fake: Starter, opened: Opener, status: int) -> None:
     registry = fake(catalog=status)
     registry.push("a", "v1")
     with pytest.raises(RegistryError, match="name each of them"):
@@ -109,7 +109,7 @@ def test_no_catalog_is_told_as_such(fake: Starter, opened: Opener, status: int) 
     assert [image.tags for image in named.images("a")] == [("v1",)]
 
 
-def test_where_no_header_tells_the_digest(fake: Starter, opened: Opener) -> None:
+def test_downloads_a_manifest_if_head_has_no_digest(fake: Starter, opened: Opener) -> None:
     registry = fake(digest_header=False)
     image = registry.push("a", "v1", "v2")
     registry.push_index("a", "all", children=[image.digest])
@@ -273,7 +273,7 @@ def test_a_tag_that_moves_in_mid_run(fake: Starter, make_harness: Sleeper) -> No
 
 @pytest.mark.parametrize("kind", ["cut", "status", "html"])
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_deletion_whose_answer_was_lost_is_looked_for(
+def test_checks_the_image_after_the_response_to_a_deletion_was_lost(
     fake: Starter, opened: Opener, kind: Any, carried_out: bool
 ) -> None:
     registry = fake()
@@ -293,7 +293,7 @@ def test_a_deletion_whose_answer_was_lost_is_looked_for(
 
 @pytest.mark.parametrize("kind", ["cut", "cut body", "broken body", "html", "status"])
 @pytest.mark.parametrize("path", ["/tags/list$", "/manifests/sha256", "/referrers/"])
-def test_one_bad_answer_does_no_harm_to_a_listing(fake: Starter, opened: Opener, kind: Any, path: str) -> None:
+def test_a_listing_survives_a_bad_response(fake: Starter, opened: Opener, kind: Any, path: str) -> None:
     registry = fake(referrers=True)
     image, chain = referred(registry, "v1")
     registry.fault(kind, "GET", path)
@@ -338,7 +338,7 @@ def test_each_token_is_asked_for_with_the_least_scope(fake: Starter, opened: Ope
     }
 
 
-def test_too_little_is_a_refusal_and_no_loop(fake: Starter, opened: Opener, tmp_path: Path) -> None:
+def test_a_missing_permission_is_reported_without_a_loop(fake: Starter, opened: Opener, tmp_path: Path) -> None:
     tokens = TokenAuth({"repository:a:pull"}, user=BasicAuth("anna", "secret"))
     registry = fake(tokens)
     registry.push("a", "v1")
@@ -365,7 +365,7 @@ def test_tokens_that_expire_half_way(fake: Starter, opened: Opener, tmp_path: Pa
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_catalog_that_is_refused_is_no_wrong_password(
+def test_does_not_report_a_refused_catalog_as_a_wrong_password(
     fake: Starter, opened: Opener, tmp_path: Path, status: int
 ) -> None:
     registry = fake(BasicAuth("anna", "secret"), catalog=status)

@@ -59,7 +59,7 @@ def test_the_driver_deletes_or_says_why_not(flavour: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("deleted", ["late", "tags answer"])
-def test_the_driver_does_not_call_that_done(deleted: str) -> None:
+def test_the_driver_does_not_report_that_deletion_as_done(deleted: str) -> None:
     with FakeRegistry(deleted=deleted) as registry, opened(registry) as driver:
         pushed = registry.push("a", "v1")
         (image,) = driver.images("a")

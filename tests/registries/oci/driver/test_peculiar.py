@@ -56,7 +56,7 @@ def image(digest: str, *tags: str) -> Image:
     ],
 )
 @pytest.mark.parametrize("is_gone", [True, False])
-def test_an_answer_that_may_mean_deleted(
+def test_checks_an_image_after_an_ambiguous_response(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, is_gone: bool
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -80,7 +80,9 @@ def test_an_answer_that_may_mean_deleted(
     assert len(server.lines("DELETE")) == 1
 
 
-def test_where_nobody_can_look_the_doubt_stays(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_a_deletion_stays_uncertain_if_the_image_cannot_be_checked(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda _: error(503, "UNAVAILABLE")
     with pytest.raises(UnavailableError) as failure:
@@ -89,7 +91,9 @@ def test_where_nobody_can_look_the_doubt_stays(opened: Opener, stored: ScriptedR
     assert str(failure.value).startswith("production: DELETE a@sha256:")
 
 
-def test_a_deletion_that_comes_later(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_follows_a_deletion_that_takes_effect_later(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     digest = stored.put(an_image("x"), "v1")
     rechecks = 0
 
@@ -113,14 +117,16 @@ def test_a_deletion_that_comes_later(opened: Opener, stored: ScriptedRepository,
         driver.follow(Deletion("", done=False), 0.0)
 
 
-def test_a_tag_that_still_names_what_is_gone(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reports_a_tag_that_still_serves_a_deleted_digest(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     digest = stored.put(an_image("x"), "v1")
     still = stored.manifests[digest]
     stored.before = lambda asked: still if asked.path.endswith("/v1") else None
     assert not opened(server.url).delete("a", image(digest, "v1"), "key").done
 
 
-def test_what_was_accepted_is_not_unsaid_by_a_look_that_fails(
+def test_a_failed_check_does_not_undo_an_accepted_deletion(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -156,14 +162,14 @@ def test_a_deletion_may_take_longer_than_other_questions(
     assert digest not in stored.manifests
 
 
-def test_nothing_is_sent_too_late(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_sends_nothing_after_the_deadline(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), "v1")
     with pytest.raises(TooLateError):
         opened(server.url).delete("a", image(digest, "v1"), "key", not_after=0.0)
     assert server.lines() == []
 
 
-def test_an_index_still_needs_it(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reports_a_refusal_because_of_an_index(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: error(405, "DENIED", "it is needed") if asked.method == "DELETE" else None
     with pytest.raises(UsedByImageListsError):
@@ -174,7 +180,7 @@ def test_an_index_still_needs_it(opened: Opener, stored: ScriptedRepository, ser
 # Listing.
 
 
-def test_a_new_tag_without_a_manifest_lets_nothing_go(
+def test_deletes_nothing_if_a_new_tag_has_no_manifest(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -185,9 +191,7 @@ def test_a_new_tag_without_a_manifest_lets_nothing_go(
         driver.get("a", image(digest, "v1"), {"v1": digest})
 
 
-def test_a_tag_of_the_plan_without_a_manifest_is_none_to_wait_for(
-    opened: Opener, stored: ScriptedRepository, server: Scripted
-) -> None:
+def test_ignores_a_planned_tag_without_a_manifest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     """What it named stands in the plan: some registries go on listing the tags of what was deleted."""
     digest, deleted = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
     del stored.manifests[deleted]
@@ -229,7 +233,7 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(
 # Signing in.
 
 
-def test_a_token_that_allows_too_little_is_no_loop(
+def test_requests_no_further_token_if_a_permission_is_missing(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     digest = stored.put(an_image("x"), "v1")
@@ -310,13 +314,13 @@ def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
         user.refused(user.sign(), Response(401, {}, b""))
 
 
-def test_a_401_that_says_nothing(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_rejects_a_401_without_a_challenge(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.before = lambda _: Reply(401)
     with pytest.raises(SignInError, match="without a challenge"):
         opened(server.url).clock()
 
 
-def test_no_secret_is_told(
+def test_shows_no_secret(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Any, caplog: Any
 ) -> None:
     """Whatever a server repeats of it."""
@@ -343,7 +347,7 @@ def test_no_secret_is_told(
 
 @pytest.mark.parametrize("at", range(270, 301, 3))
 @pytest.mark.parametrize(("status", "prefix"), [(403, ""), (200, ""), (500, "Basic ")])
-def test_no_half_of_a_secret_is_told(
+def test_shows_no_part_of_a_secret(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path, status: int, prefix: str, at: int
 ) -> None:
     """A message is cut to its 300 letters, and may be cut within what is secret: a token that nobody can recognise."""
@@ -368,7 +372,7 @@ def test_no_half_of_a_secret_is_told(
 
 
 @pytest.mark.parametrize("at", range(270, 301, 3))
-def test_no_half_of_a_password_is_told_by_a_token_server(
+def test_shows_no_part_of_a_password_that_a_token_server_quotes(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path, at: int
 ) -> None:
     (tmp_path / "password").write_text("hunter2hunter2")
@@ -389,7 +393,7 @@ def test_no_half_of_a_password_is_told_by_a_token_server(
 
 
 @pytest.mark.parametrize(("tag", "times"), [("v1", 1), ("", 5)])
-def test_what_is_put_by_its_tag_is_put_once(
+def test_pushes_a_manifest_by_tag_only_once(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tag: str, times: int
 ) -> None:
     """Somebody may have pushed another image there meanwhile."""

@@ -120,7 +120,7 @@ def test_a_tag_that_moved_is_seen_before_and_after(opened: Opener) -> None:
         assert not pusher.exists("a", old.digest)
 
 
-def test_a_registry_that_takes_no_deletions_refuses_all(opened: Opener) -> None:
+def test_reports_a_registry_with_deletions_disabled(opened: Opener) -> None:
     with DockerRegistry(delete=False) as server:
         pusher = Pusher(server.url)
         pushed = pusher.image("a", "v1", layers=[b"one"])
@@ -186,7 +186,7 @@ def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
             assert "wrong secret" not in f"{failure.value!r} {wrong._client.sign_ins.all[0].user!r}"
 
 
-def test_a_password_that_changes(opened: Opener, tmp_path: Path) -> None:
+def test_reads_a_changed_password_again(opened: Opener, tmp_path: Path) -> None:
     with DockerRegistry(auth=HtpasswdAuth("anna", "right")) as server:
         driver = opened(server.url, credentials=by_password(tmp_path, "right"))
         driver.clock()

@@ -45,7 +45,9 @@ def by_digest(images: tuple[Image, ...]) -> Mapping[str, Image]:
     return {image.digest: image for image in images}
 
 
-def test_what_is_known_costs_a_request_a_tag(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
+def test_relisting_known_images_costs_one_request_per_tag(
+    opened: Opener, tree: ScriptedRepository, server: Scripted
+) -> None:
     driver = opened(server.url)
     known = by_digest(driver.images("a"))
     assert len(known) == len(tree.manifests)
@@ -105,7 +107,7 @@ def list_another_referrer(stored: ScriptedRepository) -> None:
         list_another_referrer,
     ],
 )
-def test_it_is_what_a_first_listing_finds(
+def test_a_relisting_equals_a_first_listing(
     opened: Opener, tree: ScriptedRepository, server: Scripted, change: Callable[[ScriptedRepository], None]
 ) -> None:
     driver = opened(server.url)

@@ -48,7 +48,7 @@ def test_a_listed_tag_without_a_manifest_leaves_the_repository_unreadable(
 
 
 @pytest.mark.parametrize("meanwhile", ["deleted", "pushed again"])
-def test_a_tag_that_goes_or_moves_while_it_is_read_is_no_broken_one(
+def test_accepts_a_tag_that_is_deleted_or_moved_while_it_is_read(
     opened: Opener, stored: ScriptedRepository, server: Scripted, meanwhile: str
 ) -> None:
     kept, gone = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
@@ -65,7 +65,7 @@ def test_a_tag_that_goes_or_moves_while_it_is_read_is_no_broken_one(
     assert (image.digest, image.tags) == (kept, ("v1",) if meanwhile == "deleted" else ("v1", "v2"))
 
 
-def test_children_that_are_strange_missing_or_unreadable(
+def test_lists_children_that_are_missing_unreadable_or_of_an_unknown_type(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     good, bad, missing, strange = an_image("good"), an_image("bad"), an_image("missing"), b'{"what": "is this?"}'
@@ -91,7 +91,9 @@ def test_children_that_are_strange_missing_or_unreadable(
     }
 
 
-def test_a_build_cache_whose_index_lists_blobs(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reads_a_build_cache_whose_index_lists_blobs(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     """A layer and a config by their types; what is of a type that nobody knows is a blob if the registry says so."""
     types = [
         "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -110,7 +112,7 @@ def test_a_build_cache_whose_index_lists_blobs(opened: Opener, stored: ScriptedR
     assert driver.get("a", image(digest, "v1"), {"v1": digest}).tags == ("v1",)
 
 
-def test_a_manifest_that_was_remembered_as_strange_is_read_again(
+def test_reads_a_cached_manifest_of_an_unknown_type_again(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
     body = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
@@ -207,7 +209,7 @@ def test_an_index_of_images_is_no_list_of_referrers(
 @pytest.mark.parametrize(
     ("reply", "size"), [(Reply(404), 3), (Reply(200), 10), (Reply(307, b"", {"Location": "/x"}), 10)]
 )
-def test_layers_that_are_elsewhere_are_none_of_its_bytes(
+def test_foreign_layers_do_not_count_as_bytes(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, size: int
 ) -> None:
     layers = [{"digest": f"sha256:{letter * 64}", "size": size} for letter, size in (("a", 3), ("b", 7))]
@@ -219,9 +221,7 @@ def test_layers_that_are_elsewhere_are_none_of_its_bytes(
     assert server.lines()[-1] == f"HEAD /v2/a/blobs/sha256:{'b' * 64}"
 
 
-def test_layers_that_are_elsewhere_are_looked_for_in_each_repository(
-    opened: Opener, stored: ScriptedRepository, server: Scripted
-) -> None:
+def test_checks_foreign_layers_in_each_repository(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     """A manifest is remembered for the whole registry; whether a layer is there is a matter of each repository."""
     layer = {"digest": f"sha256:{'b' * 64}", "size": 7, "urls": ["https://example.com/b"]}
     stored.put(an_image("x", layers=[layer]), "v1")
@@ -274,7 +274,7 @@ def test_a_manifest_is_read_once_and_once_more_for_its_config(
         assert image.compressed_size == len(config) + 1
 
 
-def test_a_config_that_is_another(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_rejects_a_config_with_another_digest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     config = b"{}"
     kind = "application/vnd.oci.image.config.v1+json"
     stored.put(an_image("x", config={"digest": digest_of(config), "size": 2, "mediaType": kind}), "v1")

@@ -23,7 +23,7 @@ policies: {p: []}
 """
 
 
-def test_a_helper_is_asked_by_docker_s_protocol(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_calls_a_helper_by_docker_s_protocol(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", printing(ServerURL="x", Username="AWS", Secret="pa:ss"))
     with FakeRegistry(BasicAuth("AWS", "pa:ss")) as registry:
         signed_in(opened, registry, helper="fake")
@@ -50,7 +50,7 @@ def test_a_helper_may_know_the_server_by_its_address(opened: Opener, program: Pr
         pytest.param({"username": "gc", "password": "s", "expires_at": 32503680000}, id="seconds since 1970"),
     ],
 )
-def test_a_command_gives_a_name_and_a_password(
+def test_reads_a_name_and_a_password_from_a_command(
     opened: Opener, program: Program, tmp_path: Path, document: dict[str, Any]
 ) -> None:
     file = program("password", printing(**document))
@@ -59,7 +59,7 @@ def test_a_command_gives_a_name_and_a_password(
     assert calls(tmp_path) == ["['$HOME', 'a b'] "], "a shell read it"
 
 
-def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_requests_expired_credentials_again(opened: Opener, program: Program, tmp_path: Path) -> None:
     until = "time.time() + (1 if len(open(here + '/calls').readlines()) == 1 else 3600)"
     file = program("password", f"print(json.dumps({{'username': 'gc', 'password': 's', 'expires_at': {until}}}))")
     with FakeRegistry(BasicAuth("gc", "s")) as registry:
@@ -72,7 +72,7 @@ def test_what_expires_is_asked_for_again(opened: Opener, program: Program, tmp_p
     assert {request.status for request in registry.requests if request.authorization} == {200}
 
 
-def test_what_is_refused_is_asked_for_again(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_requests_refused_credentials_again(opened: Opener, program: Program, tmp_path: Path) -> None:
     secret = "'s' + str(len(open(here + '/calls').readlines()))"
     program("docker-credential-fake", f"print(json.dumps({{'Username': 'gc', 'Secret': {secret}}}))")
     with FakeRegistry(BasicAuth("gc", "s1")) as registry:
@@ -85,7 +85,7 @@ def test_what_is_refused_is_asked_for_again(opened: Opener, program: Program, tm
     assert len(calls(tmp_path)) == 3
 
 
-def test_what_stays_refused_is_no_endless_loop(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_gives_up_on_credentials_that_stay_refused(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", printing(Username="gc", Secret="wrong secret"))
     with FakeRegistry(BasicAuth("gc", "right")) as registry:
         driver = opened(registry.url, credentials=Credentials(helper="fake"))
@@ -123,7 +123,7 @@ def test_what_stays_refused_is_no_endless_loop(opened: Opener, program: Program,
         pytest.param("print('hunter2', file=sys.stderr); sys.exit(1)", "failed with exit code 1", id="on stderr"),
     ],
 )
-def test_a_command_that_gives_nothing(
+def test_rejects_the_output_of_a_command_without_credentials(
     opened: Opener,
     program: Program,
     tmp_path: Path,
@@ -153,7 +153,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(
         assert time.monotonic() - started < 10
 
 
-def test_what_a_program_leaves_running_is_not_waited_for(
+def test_does_not_wait_for_children_of_a_program(
     opened: Opener, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the program's output open, in a session of its own, so that killing the program does not end it."""
@@ -171,13 +171,13 @@ def test_what_a_program_leaves_running_is_not_waited_for(
         os.kill(int((tmp_path / "bin" / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_program_that_is_not_there(opened: Opener, tmp_path: Path) -> None:
+def test_reports_a_program_that_does_not_exist(opened: Opener, tmp_path: Path) -> None:
     with FakeRegistry(BasicAuth("gc", "s")) as registry, pytest.raises(SignInError) as raised:
         signed_in(opened, registry, command=("no-such-program",))
     assert "no-such-program cannot be started: No such file" in str(raised.value)
 
 
-def test_nobody_is_asked_where_nobody_need_sign_in(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_reads_no_credentials_without_a_challenge(opened: Opener, program: Program, tmp_path: Path) -> None:
     program("docker-credential-fake", "sys.exit(1)")
     with FakeRegistry() as registry:
         signed_in(opened, registry, helper="fake")
@@ -258,7 +258,9 @@ def test_programs_of_the_configuration_are_found(tmp_path: Path, program: Progra
     assert load(file, environ={}, look_for_secrets=False)
 
 
-def test_a_command_runs_where_the_file_is(opened: Opener, program: Program, tmp_path: Path) -> None:
+def test_runs_a_command_in_the_folder_of_the_configuration_file(
+    opened: Opener, program: Program, tmp_path: Path
+) -> None:
     program("password", printing(Username="gc", Secret="s"))
     with FakeRegistry(BasicAuth("gc", "s")) as registry:
         signed_in(opened, registry, folder=tmp_path, command=["bin/password"])
@@ -269,7 +271,7 @@ def test_an_instant_of_our_own_form() -> None:
     assert 3500 < passwords._seconds_until(at.isoformat(), "x") <= 3600
 
 
-def test_a_password_of_the_environment_that_is_no_text(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_a_password_that_is_not_text(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hunter2\udcff")
     with FakeRegistry(BasicAuth("gc", "s")) as registry:
         driver = opened(registry.url, credentials=Credentials(username="gc", password=Secret(env="SECRET")))

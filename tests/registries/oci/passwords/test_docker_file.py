@@ -80,7 +80,7 @@ OWN, PORT = "https://registry.example.com", "https://registry.example.com:5000"
         ("[::1", OWN, False),
     ],
 )
-def test_whose_password_a_key_of_docker_s_file_has(tmp_path: Path, key: str, url: str, is_of_it: bool) -> None:
+def test_matches_a_key_of_docker_s_file_to_a_server(tmp_path: Path, key: str, url: str, is_of_it: bool) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"auths": {"other.example": auth("x", "y"), key: auth("gc", "s")}}))
     if is_of_it:
@@ -116,7 +116,7 @@ def test_the_longest_path_that_leads_to_every_repository_counts(
 
 
 @pytest.mark.parametrize("helper", ["a\0b", "a\ud800b"])
-def test_a_helper_whose_name_is_no_text(tmp_path: Path, helper: str) -> None:
+def test_rejects_a_helper_whose_name_is_not_text(tmp_path: Path, helper: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"credsStore": helper, "auths": {"\ud800://registry.example.com": {}}}))
     with pytest.raises(SignInError, match="cannot be started: its name or an argument is not valid text"):
@@ -137,7 +137,7 @@ def test_the_key_that_is_the_server_s_name_counts(tmp_path: Path, others: dict[s
     assert in_docker_config(file, server_of(OWN)).value == "gc:s"
 
 
-def test_an_empty_mark_hides_no_password(tmp_path: Path) -> None:
+def test_an_empty_entry_hides_no_password(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     marks = {"registry.example.com": {}, "https://registry.example.com/v2/": auth("gc", "s")}
     file.write_text(json.dumps({"auths": marks}))

@@ -67,7 +67,7 @@ def test_the_first_that_matches_counts(opened: Opener, ways: tuple[Credentials, 
             opened(registry.url, **several((everything, ways[0]))).images("team-a/api")
 
 
-def test_a_repository_that_none_is_for_is_unreadable(opened: Opener, ways: tuple[Credentials, ...]) -> None:
+def test_a_repository_without_credentials_is_unreadable(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     with FakeRegistry() as registry:
         registry.push("other", "v1")
         driver = opened(registry.url, **several(ways))
@@ -136,7 +136,7 @@ def works(harness: Harness) -> bool:
         return bool(connection.execute(select(tables.registry.c.auth_ok)).scalar_one())
 
 
-def test_no_password_of_any_is_told(opened: Opener, ways: tuple[Credentials, ...]) -> None:
+def test_shows_none_of_several_passwords(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     with FakeRegistry(UserListAuth({A: ("team-b/api",), B: ()})) as registry:
         registry.fault("status", "GET", "/tags/list", status=403, times=None, code="sesame-and-poppy")
         driver = opened(registry.url, **several(ways))

@@ -55,7 +55,7 @@ def test_mounting_names_the_source_as_the_registry_knows_it(opened: Opener) -> N
         assert driver.mount("api", pushed.layers[0].digest, "web") is True
 
 
-def test_where_nothing_answers_the_message_names_the_address(opened: Opener) -> None:
+def test_reports_the_address_of_a_registry_that_does_not_respond(opened: Opener) -> None:
     with FakeRegistry() as registry, pytest.raises(NotFoundError) as raised:
         opened(f"{registry.url}/prefix").clock()
     assert f"no registry answers at {registry.url}/prefix/v2/" in str(raised.value)
