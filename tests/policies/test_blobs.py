@@ -25,7 +25,7 @@ def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object 
         [],
     ],
 )
-def test_words_differ_as_digests_do(digests: list[str]) -> None:
+def test_different_digests_have_different_rows(digests: list[str]) -> None:
     rows = digest_rows(digests)
     assert rows.shape == (len(digests), 4)
     assert len({tuple(row) for row in rows.tolist()}) == len(digests)
@@ -34,7 +34,7 @@ def test_words_differ_as_digests_do(digests: list[str]) -> None:
         assert digest_rows([one]).tolist() == rows[number : number + 1].tolist()
 
 
-def test_odd_digests_are_known() -> None:
+def test_lists_the_digests_that_are_not_sha256() -> None:
     blobs, odd = Blobs(), ["sha512:" + "a" * 128, "sha256:" + "A" * 64, "ab"]
     blobs.add([named(Blob(digest(1), 1), Blob(odd[0], 1), Blob(odd[1], 1), config=Blob(odd[2], 1))])
     assert sorted(blobs.odd) == sorted(odd)
@@ -51,7 +51,7 @@ def numbers(blobs: Blobs, *digests: str) -> list[int]:
     return [places[tuple(row)] for row in digest_rows(digests).tolist()]
 
 
-def test_a_blob_is_counted_once_for_each_image_that_goes() -> None:
+def test_counts_a_blob_once_for_each_deleted_image() -> None:
     blobs = Blobs()
     blobs.add([named(Blob(digest("a"), 1), Blob(digest("a"), 1), config=Blob(digest("c"), 2))])
     blobs.add([named(Blob(digest("a"), 1), of=2), named(Blob(digest("b"), 3), config=Blob(digest("c"), 2), of=3)])
@@ -66,7 +66,7 @@ def test_a_blob_is_counted_once_for_each_image_that_goes() -> None:
     assert stays.all()
 
 
-def test_an_image_in_two_rows_names_what_both_rows_name() -> None:
+def test_an_image_in_two_rows_has_the_blobs_of_both_rows() -> None:
     blobs = Blobs()
     blobs.add([named(Blob(digest("a"), 1)), named(Blob(digest("b"), 2)), named(Blob(digest("a"), 1))])
     assert blobs.of(named()) == set(numbers(blobs, digest("a"), digest("b")))
@@ -75,7 +75,7 @@ def test_an_image_in_two_rows_names_what_both_rows_name() -> None:
     assert not stays.any()
 
 
-def test_of_two_sizes_of_a_digest_the_smaller_counts() -> None:
+def test_counts_the_smaller_of_two_reported_sizes() -> None:
     blobs = Blobs()
     blobs.add([named(Blob(digest("a"), 7)), named(Blob(digest("a"), 5), of=2), named(Blob(digest("b"), 9), of=3)])
     sizes = [int(blobs.sizes[number]) for number in numbers(blobs, digest("a"), digest("b"))]
@@ -83,7 +83,7 @@ def test_of_two_sizes_of_a_digest_the_smaller_counts() -> None:
     assert blobs.of(named()) == blobs.of(named(of=2)) == set(numbers(blobs, digest("a")))
 
 
-def test_a_repository_without_blobs_names_none() -> None:
+def test_counts_no_blobs_in_a_repository_without_blobs() -> None:
     blobs = Blobs()
     assert (len(blobs.digest_rows), len(blobs.sizes), blobs.of(named())) == (0, 0, frozenset())
     blobs.add([named()])
@@ -97,7 +97,7 @@ SOME = st.lists(
 
 
 @given(SOME, st.sets(st.integers(0, 4)))
-def test_counts_are_those_of_plain_sets(rows: list[tuple[int, list[int], int | None]], going: set[int]) -> None:
+def test_counts_the_same_blobs_as_plain_sets(rows: list[tuple[int, list[int], int | None]], going: set[int]) -> None:
     blobs, names = Blobs(), dict[int, set[int]]()
     for of, layers, config in rows:
         blob = None if config is None else Blob(digest(f"blob {config}"), config)

@@ -84,12 +84,12 @@ SCENE = ConditionContext(NOW)
         pytest.param(LargerThan(100), index(1, lists=[2], size=500), UNKNOWN, id="an index has not its own size"),
     ],
 )  # fmt: skip
-def test_a_condition_holds_does_not_or_is_unknown(condition: Condition, of: Image, answer: Answer) -> None:
+def test_a_condition_answers_yes_no_or_unknown(condition: Condition, of: Image, answer: Answer) -> None:
     assert condition.holds(of, SCENE) is answer
 
 
 @pytest.mark.parametrize(("size", "answer"), [(101, YES), (100, NO), (None, UNKNOWN)])
-def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) -> None:
+def test_the_size_of_an_index_includes_its_children(size: int | None, answer: Answer) -> None:
     context = ConditionContext(NOW, lambda one: size if one.digest == digest(1) else 0)
     assert LargerThan(100).holds(index(1, lists=[2]), context) is answer
 
@@ -121,7 +121,7 @@ def test_an_index_is_as_large_as_all_it_lists(size: int | None, answer: Answer) 
         (SmallerThan(1 << 20), image(1, size=None), "its size is unknown"),
     ],
 )  # fmt: skip
-def test_an_answer_has_its_fact(condition: Condition, of: Image, fact: str) -> None:
+def test_an_answer_comes_with_its_fact(condition: Condition, of: Image, fact: str) -> None:
     assert condition.fact(of, SCENE) == fact
 
 

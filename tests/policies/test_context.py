@@ -50,13 +50,13 @@ def decided(rules: Policy, images: Iterable[Image], stands: PlanContext, **more:
         pytest.param([B], "keep", "no rule selects it; r: no earlier complete scan has seen it untagged", id="other"),
     ],
 )  # fmt: skip
-def test_untagged_for_asks_the_memory(known: list[Image], verdict: str, reason: str) -> None:
+def test_untagged_for_reads_the_scan_history(known: list[Image], verdict: str, reason: str) -> None:
     rules = policy({"name": "r", "delete": {"untagged_for": "7d"}})
     one = decided(rules, [image(1)], plan_context(*known, settle=0 * DAY))["1"]
     assert (one.verdict, one.reason) == (verdict, reason)
 
 
-def test_the_newest_of_the_registry_are_ranked_by_what_was_seen_everywhere() -> None:
+def test_counts_per_registry_use_the_scan_history_of_every_repository() -> None:
     rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": 1, "per": "registry", "untagged_for": "7d"}})
     old, new = image(1, days=60), image(2, days=50)
     known = {"a": seen(old), "b": seen(new)}
@@ -64,7 +64,7 @@ def test_the_newest_of_the_registry_are_ranked_by_what_was_seen_everywhere() -> 
     assert [one.verdict for one in plan.decisions] == ["delete", "keep"]
 
 
-def test_in_a_keep_rule_what_no_scan_saw_is_kept() -> None:
+def test_a_keep_rule_keeps_an_image_that_no_scan_has_seen() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"untagged_for": "7d"}})
     assert decided(rules, [image(1)], PlanContext())["1"].cause == "kept_by_rule"
     assert decided(rules, [image(1)], plan_context(image(1), since=DAY))["1"].verdict == "delete"
@@ -115,7 +115,9 @@ CASES: list[Any] = [
 
 
 @pytest.mark.parametrize(("images", "known", "causes"), CASES)
-def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes: dict[str, str]) -> None:
+def test_keeps_unsettled_images_and_all_that_they_need(
+    images: list[Image], known: list[Image], causes: dict[str, str]
+) -> None:
     found = decided(policy(EVERYTHING), images, plan_context(*known))
     assert {name: one.cause for name, one in found.items()} == causes
     assert all((one.verdict == "delete") is (one.cause in ("selected", "follows")) for one in found.values())
@@ -130,12 +132,14 @@ def test_nothing_unsettled_goes(images: list[Image], known: list[Image], causes:
     ],
     ids=["never", "tags", "since"],
 )
-def test_it_says_since_when(of: Image, known: list[Image], since: timedelta, reason: str) -> None:
+def test_the_reason_says_since_when_an_image_is_unsettled(
+    of: Image, known: list[Image], since: timedelta, reason: str
+) -> None:
     stands = plan_context(*known, settle=timedelta(hours=36), since=since)
     assert decided(policy(EVERYTHING), [of], stands)["1"].reason == reason
 
 
-def test_what_goes_along_says_which_child_keeps_it() -> None:
+def test_the_reason_names_the_unsettled_child_that_keeps_an_index() -> None:
     images = [index(9, "pr-1", lists=[1]), A]
     found = decided(policy(PR), images, plan_context(images[0]))
     assert found["9"].reason == (
@@ -144,14 +148,14 @@ def test_what_goes_along_says_which_child_keeps_it() -> None:
     )
 
 
-def test_settle_is_asked_last() -> None:
+def test_settle_applies_after_all_other_causes() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"tags": ["v1"]}})
     images = [image(1, "v1"), image(2, locked=True), image(3)]
     causes = {name: one.cause for name, one in decided(rules, images, plan_context()).items()}
     assert causes == {"1": "kept_by_rule", "2": "locked", "3": "unsettled"}
 
 
-def test_a_settle_of_nothing_asks_nothing() -> None:
+def test_settle_of_zero_keeps_nothing() -> None:
     assert decided(policy(EVERYTHING), [A], plan_context(settle=0 * DAY))["1"].cause == "selected"
 
 
@@ -172,7 +176,9 @@ def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str
 
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies(), st.data())
-def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Policy, data: st.DataObject) -> None:
+def test_settle_deletes_no_owned_image_without_its_owners(
+    repositories: list[Repository], rules: Policy, data: st.DataObject
+) -> None:
     history = remembering(data, repositories)
     stands = PlanContext(history=history, settle=DAY)
     without = deleted(make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history)))
@@ -197,7 +203,7 @@ def test_nothing_torn_nothing_orphaned(repositories: list[Repository], rules: Po
 
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies())
-def test_where_all_is_settled_it_is_the_same_plan(repositories: list[Repository], rules: Policy) -> None:
+def test_settle_changes_nothing_if_every_image_is_settled(repositories: list[Repository], rules: Policy) -> None:
     history = {one.path: update_history(NO_HISTORY, merge_rows(one.images), NOW - LONG) for one in repositories}
     plan = make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history))
     assert make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history, settle=LONG)) == plan
@@ -234,7 +240,7 @@ def essence(plan: WholePlan) -> dict[tuple[str, str], tuple[object, ...]]:
 
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies(), st.integers(0, 2), st.one_of(st.none(), st.integers(0, 60)))
-def test_a_push_time_that_is_not_believed_is_like_one_not_told(
+def test_an_untrusted_push_time_decides_like_an_unknown_one(
     repositories: list[Repository], rules: Policy, keep: int, days: int | None
 ) -> None:
     times = distrust("a restore") if days is None else trusted_after(NOW - days * DAY)
@@ -247,7 +253,7 @@ def test_a_push_time_that_is_not_believed_is_like_one_not_told(
     assert [(one.repository, one.digest, one.created_at) for one in told.decisions] == order
 
 
-def test_a_doubt_is_in_the_reasons() -> None:
+def test_reasons_quote_the_suspicion() -> None:
     rules = policy(
         {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
     )
@@ -262,7 +268,7 @@ def test_a_doubt_is_in_the_reasons() -> None:
     assert early["3"].verdict == "delete"
 
 
-def test_the_newest_of_a_repository_cannot_be_told() -> None:
+def test_keeps_every_image_whose_rank_is_unknown_for_keep_per_repository() -> None:
     found = decided(policy(EVERYTHING), [A, B], PlanContext(push_times=distrust("restored")), keep_per_repository=1)
     assert {one.cause for one in found.values()} == {"keep_per_repository"}
     assert found["1"].reason == (
@@ -306,7 +312,9 @@ AT = 20.0  # days ago
         ),
     ],
 )
-def test_a_shared_push_time(images: list[Image], known: list[Image], believed: bool) -> None:
+def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
+    images: list[Image], known: list[Image], believed: bool
+) -> None:
     stands = PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})
     found = decided(RESTORED, images, stands).values()
     assert all("not trusted" not in one.reason for one in found) is believed
@@ -323,7 +331,7 @@ def test_a_shared_push_time(images: list[Image], known: list[Image], believed: b
         pytest.param(1, 0, 0, True, id="one alone was pushed again"),
     ],
 )
-def test_push_times_later_than_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
+def test_distrusts_push_times_after_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
     known = [image(n, days=AT) for n in range(moved + stayed)]
     hours_apart = [replace(one, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, one in enumerate(known)]
     images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]

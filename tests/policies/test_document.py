@@ -41,7 +41,7 @@ def rules(text: str) -> Policy:
     return policy
 
 
-def test_the_policy_of_the_design() -> None:
+def test_reads_the_policy_of_the_design() -> None:
     policy = rules(DESIGN)
     assert policy.name == "nightly"
     assert [(rule.name, rule.kind) for rule in policy.rules] == [
@@ -94,7 +94,7 @@ def test_a_policy_that_never_deletes_is_a_policy(text: str) -> None:
     assert rules(text).rules == rules(text).rules
 
 
-def test_the_hash_is_of_what_is_meant() -> None:
+def test_equal_policies_have_equal_hashes() -> None:
     one = rules("[{name: a, delete: {older_than: 2w, tags: [x]}}]")
     same = rules("- name: a\n  delete:\n    tags: ['x']\n    older_than: 14d\n")
     assert one.sha256 == same.sha256
@@ -274,14 +274,14 @@ def test_each_mistake_of_a_policy_has_its_exact_line(row: tuple[str, str]) -> No
 
 @pytest.mark.parametrize("key", sorted(LATER))
 @pytest.mark.parametrize(("kind", "known"), [("delete", IN_DELETE), ("keep", IN_KEEP)])
-def test_what_comes_later_is_refused_by_name(kind: str, known: str, key: str) -> None:
+def test_rejects_conditions_that_are_not_built_yet_by_name(kind: str, known: str, key: str) -> None:
     _, mistakes = read(f"[{{name: a, {kind}: {{all: true, {key}: 3}}}}]")
     assert [str(one) for one in mistakes] == [
         f"policies.nightly[0].{kind}.{key}: is not built yet; known here: {known}"
     ]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_reports_all_mistakes_at_once() -> None:
     _, mistakes = read(
         "[{name: a, delete: {older_than: 5, larger_than: x, tags: ['re:(', ok, '[']}}, {name: a},"
         " {name: b, keep: {new: 3}}]"
@@ -295,7 +295,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "document", [None, 5, "x", {}, [None], [{"name": {}}], [{"delete": [1], "keep": 2}], [{None: 1}]]
 )
-def test_no_document_is_answered_by_a_traceback(document: Any) -> None:
+def test_no_document_raises_an_error(document: Any) -> None:
     policy, mistakes = parse_policy("x", document, "policies.x")
     assert policy is None
     assert all(str(one).startswith("policies.x") for one in mistakes)

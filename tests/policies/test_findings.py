@@ -69,18 +69,18 @@ def mistakes(tree: object) -> list[str]:
         ({"name": "a", 5: 1}, "top: expected text as a key, got 5; put it in quotes"),
     ],
 )  # fmt: skip
-def test_a_mistake_has_its_place_and_the_words_of_its_form(tree: object, line: str) -> None:
+def test_a_mistake_has_its_path_and_the_explanation_of_its_form(tree: object, line: str) -> None:
     assert mistakes(tree) == [line]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_reports_all_mistakes_at_once() -> None:
     tree = {"inner": {"even": 3, "kind": "tiny"}, "inners": [5], "count": -1}
     assert {line.partition(":")[0] for line in mistakes(tree)} == {
         "top.name", "top.inner.even", "top.inner.kind", "top.inners[0]", "top.count",
     }  # fmt: skip
 
 
-def test_the_member_of_a_union_is_no_part_of_the_path() -> None:
+def test_the_path_hides_the_member_of_a_union() -> None:
     class Choice(Form):
         one: dict[str, Inner]
 
@@ -89,7 +89,7 @@ def test_the_member_of_a_union_is_no_part_of_the_path() -> None:
     assert [one.path for one in mistakes_of(raised.value, Choice, {}, "top")] == ["top.one.even"]
 
 
-def test_what_the_program_builds_itself_is_not_read_again() -> None:
+def test_does_not_read_values_of_the_program_again() -> None:
     assert Inner(even=3).even == 3
     with pytest.raises(ValidationError):
         Inner.model_validate({"even": 3}, context={})

@@ -33,7 +33,7 @@ def lines(form: type[Form], tree: object) -> list[str]:
         ({}, "all", None),
     ],
 )
-def test_what_a_value_means(tree: object, key: str, value: object) -> None:
+def test_reads_each_value(tree: object, key: str, value: object) -> None:
     assert getattr(DeleteConditions.model_validate(tree, context={}), key) == value
 
 
@@ -60,7 +60,7 @@ def test_what_a_value_means(tree: object, key: str, value: object) -> None:
         ({"newest": 3}, "r.newest: is for keep rules; write it in a keep rule, or beyond_newest here"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_none(tree: object, line: str) -> None:
+def test_rejects_each_invalid_value(tree: object, line: str) -> None:
     assert lines(DeleteConditions, tree) == [line]
 
 
@@ -72,13 +72,13 @@ def test_a_value_that_is_none(tree: object, line: str) -> None:
          "r.any_tag: is for select rules; write tags: in a keep rule one matching tag is enough"),
     ],
 )  # fmt: skip
-def test_a_condition_of_the_other_verb(tree: object, line: str) -> None:
+def test_rejects_a_condition_of_the_other_kind_of_rule(tree: object, line: str) -> None:
     assert lines(KeepConditions, tree) == [line]
 
 
 @pytest.mark.parametrize("form", [DeleteConditions, KeepConditions])
 @pytest.mark.parametrize("key", sorted(LATER))
-def test_a_condition_that_is_not_built_is_refused_by_name(form: type[Form], key: str) -> None:
+def test_rejects_a_condition_that_is_not_built_yet_by_name(form: type[Form], key: str) -> None:
     (line,) = lines(form, {key: 1})
     assert line.startswith(f"r.{key}: is not built yet; known here: tags, ")
     assert key not in form.model_fields
@@ -98,7 +98,7 @@ def test_a_condition_that_is_not_built_is_refused_by_name(form: type[Form], key:
         ({"name": "a", "repositories": ["shop/"]}, None),
     ],
 )  # fmt: skip
-def test_a_rule_that_is_none(tree: object, line: str | None) -> None:
+def test_rejects_an_invalid_rule(tree: object, line: str | None) -> None:
     found = lines(RuleForm, tree)
     if line is None:
         assert [one.partition(":")[0] for one in found] == ["r.repositories[0]"]
@@ -107,13 +107,13 @@ def test_a_rule_that_is_none(tree: object, line: str | None) -> None:
 
 
 @pytest.mark.parametrize(("pattern", "paths"), [("pr-*", False), ("ml/**", True), ("re:v[0-9]+", False)])
-def test_a_pattern_that_some_name_can_match(pattern: str, paths: bool) -> None:
+def test_accepts_a_pattern_that_a_name_can_match(pattern: str, paths: bool) -> None:
     assert read_pattern(pattern, paths=paths) == pattern
 
 
 @pytest.mark.parametrize(
     ("pattern", "paths"), [("a b", False), ("a/b", False), ("a/", True), ("re:(", False), (5, True)]
 )
-def test_a_pattern_that_none_can_match(pattern: object, paths: bool) -> None:
+def test_rejects_a_pattern_that_no_name_can_match(pattern: object, paths: bool) -> None:
     with pytest.raises(BadValueError):
         read_pattern(pattern, paths=paths)

@@ -65,7 +65,7 @@ def refused(text: str, *, paths: bool) -> str | None:
 
 
 @pytest.mark.parametrize(("text", "words"), OF_TAGS)
-def test_a_pattern_that_no_tag_can_match(text: str, words: str) -> None:
+def test_rejects_a_pattern_that_no_tag_can_match(text: str, words: str) -> None:
     said = refused(text, paths=False)
     assert said is not None
     assert said.startswith("expected a pattern that a tag can match, got ")
@@ -73,7 +73,7 @@ def test_a_pattern_that_no_tag_can_match(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), OF_PATHS)
-def test_a_pattern_that_no_path_can_match(text: str, words: str) -> None:
+def test_rejects_a_pattern_that_no_path_can_match(text: str, words: str) -> None:
     said = refused(text, paths=True)
     assert said is not None
     assert f": {words}" in said
@@ -87,12 +87,12 @@ def test_a_pattern_that_no_path_can_match(text: str, words: str) -> None:
         r"re:\Qa b\E|x", r"re:\x20*v", "re:(?i)rc", "re:v{3}", "re:[[:alpha:]]+", "re:[]/]*x", "re:[^]]+", "re:.*",
     ],
 )  # fmt: skip
-def test_a_pattern_that_a_tag_may_match(text: str) -> None:
+def test_accepts_a_pattern_that_a_tag_may_match(text: str) -> None:
     assert refused(text, paths=False) is None
 
 
 @pytest.mark.parametrize("text", ["Shop/API", "shop/**", "**", "*/api", "a-b_c.d/e", "re:(shop|ml)/.*", "re:a/.*"])
-def test_a_pattern_that_a_path_may_match(text: str) -> None:
+def test_accepts_a_pattern_that_a_path_may_match(text: str) -> None:
     assert refused(text, paths=True) is None
 
 
@@ -108,7 +108,7 @@ TAGS = st.from_regex(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,5}", re.ASCII), f
 
 
 @given(PIECES, st.booleans(), st.lists(TAGS, min_size=20, max_size=20))
-def test_what_is_refused_matches_no_tag(text: str, expression: bool, tags: list[str]) -> None:
+def test_a_rejected_pattern_matches_no_tag(text: str, expression: bool, tags: list[str]) -> None:
     pattern = f"re:{text}" if expression else text
     try:
         match = Patterns((pattern,)).match
@@ -127,7 +127,7 @@ SUGGESTED = re.compile(r"write several patterns: \[(.*)\]|write (.*) under excep
 @example("{a,[}*")
 @example("!")
 @example("![ ]*")
-def test_what_a_remedy_suggests_is_a_pattern_that_a_tag_can_match(text: str) -> None:
+def test_a_remedy_suggests_a_pattern_that_a_tag_can_match(text: str) -> None:
     try:
         Patterns((text,))
     except ValueError:
@@ -141,7 +141,7 @@ def test_what_a_remedy_suggests_is_a_pattern_that_a_tag_can_match(text: str) -> 
         assert refused(one, paths=False) is None
 
 
-def test_a_policy_with_such_a_pattern_is_no_policy() -> None:
+def test_rejects_a_policy_with_an_impossible_pattern() -> None:
     rules = [
         {"name": "kept", "keep": {"tags": ["v*", "^v[0-9]+$"]}},
         {"name": "gone", "delete": {"except_tags": ["!x"], "any_tag": ["a b"]}, "repositories": ["shop/"]},

@@ -21,12 +21,12 @@ def owners(found: Graph) -> dict[str, set[str]]:
 
 
 class TestOwners:
-    def test_an_index_owns_the_children_that_are_here(self) -> None:
+    def test_an_index_owns_its_children_in_the_repository(self) -> None:
         found = graph(index(1, "v1", lists=[2, 3, "nowhere"]), image(2), image(3), image(4))
         assert owners(found) == {digest(2): {digest(1)}, digest(3): {digest(1)}}
         assert (found.children, found.referrers) == ({digest(2), digest(3)}, frozenset())
 
-    def test_a_child_of_two_indexes_has_both(self) -> None:
+    def test_a_child_of_two_indexes_has_two_owners(self) -> None:
         found = graph(index(1, lists=[3]), index(2, lists=[3]), image(3))
         assert found.owners[digest(3)] == tuple(sorted([digest(1), digest(2)]))
 
@@ -36,25 +36,25 @@ class TestOwners:
         assert found.referrers == {digest("sig of 1"), digest("sbom")}
         assert not found.missing_subjects
 
-    def test_a_subject_that_is_not_here_is_open(self) -> None:
+    def test_a_subject_outside_of_the_repository_is_missing(self) -> None:
         found = graph(image(1), image("sbom", subject=digest("elsewhere")))
         assert (found.owners, found.referrers) == ({}, frozenset())
         assert found.missing_subjects == {digest("sbom"): (digest("elsewhere"),)}
 
-    def test_a_list_of_referrers_is_owned_by_its_subject_and_owns_what_it_lists(self) -> None:
+    def test_the_subject_owns_a_list_of_referrers_which_owns_its_entries(self) -> None:
         tag = f"sha256-{digest(1).removeprefix('sha256:')}"
         found = graph(image(1), index("list", tag, lists=["sbom"]), image("sbom", subject=digest(1)))
         assert owners(found) == {digest("list"): {digest(1)}, digest("sbom"): {digest(1), digest("list")}}
         assert found.children == frozenset()
         assert found.referrers == {digest("list"), digest("sbom")}
 
-    def test_what_may_be_a_list_is_owned_by_what_may_be_its_subject(self) -> None:
+    def test_a_possible_subject_owns_a_possible_list_of_referrers(self) -> None:
         tag = f"sha256-{digest(1).removeprefix('sha256:')}"
         found = graph(image(1), index("list", tag, lists=["unread"]), image("unread", subject=None))
         assert owners(found) == {digest("list"): {digest(1)}, digest("unread"): {digest("list")}}
         assert (found.children, found.referrers) == ({digest("unread")}, frozenset())
 
-    def test_images_that_belong_to_nothing_have_no_owners(self) -> None:
+    def test_ordinary_images_have_no_owners(self) -> None:
         found = graph(image(1), image(2, "v1"))
         assert (found.owners, found.children, found.referrers, found.unreadable) == ({}, frozenset(), frozenset(), ())
 
@@ -70,7 +70,7 @@ class TestOwners:
         pytest.param([index(1, lists=[3]), image(2, subject=digest("nowhere")), image(3)], False, id="an orphan"),
     ],
 )
-def test_what_goes_with_its_owners(images: list[Image], goes_along: bool) -> None:
+def test_untagged_children_and_referrers_follow_their_owners(images: list[Image], goes_along: bool) -> None:
     assert graph(*images).follows_owners(digest(2)) is goes_along
 
 
@@ -79,7 +79,7 @@ class TestOrder:
         found = graph(index(1, lists=[2, 4]), index(2, lists=[3]), index(3, lists=[4]), image(4), signature(4))
         assert found.order == tuple(map(digest, [2, 3, 4, "sig of 4"]))
 
-    def test_a_circle_is_left_out_with_what_it_owns(self) -> None:
+    def test_the_order_leaves_out_circles_and_all_that_they_own(self) -> None:
         found = graph(index(1, lists=[2]), index(2, lists=[1, 3]), image(3), index(4, lists=[5]), image(5))
         assert found.order == (digest(5),)
 
@@ -97,7 +97,7 @@ class TestOrder:
 
 
 class TestImages:
-    def test_they_are_newest_first_and_of_equal_times_by_digest(self) -> None:
+    def test_images_are_newest_first_then_by_digest(self) -> None:
         same = sorted([image(2, days=5), image(3, days=5)], key=lambda one: one.digest)
         old, new, unknown = image(1, days=9), image(4, days=1), image(5, days=None)
         assert graph(unknown, old, *reversed(same), new).images == (new, *same, old, unknown)
@@ -110,7 +110,7 @@ class TestImages:
         found = graph(*rows)
         assert (found.images, found.owners, found.by_digest) == (expected.images, expected.owners, expected.by_digest)
 
-    def test_rows_may_come_some_at_a_time_and_lose_their_blobs(self) -> None:
+    def test_rows_may_be_added_in_batches_and_lose_their_blobs(self) -> None:
         images = [index(1, "v1", lists=[2], layers={"own": 1}), image(2, layers={"a": 60, "b": 30})]
         builder = GraphBuilder("shop/api", keep_blobs=False)
         for one in images:
@@ -122,7 +122,7 @@ class TestImages:
 
 
 class TestMerged:
-    def test_rows_that_say_the_same_are_one(self) -> None:
+    def test_equal_rows_are_one_image(self) -> None:
         assert merge_rows([image(1, "v1"), image(1, "v1"), image(2)]) == [image(1, "v1"), image(2)]
 
     @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ class TestMerged:
             (found,) = merge_rows(order)
             assert getattr(found, fact) == unknown
 
-    def test_what_either_row_has_the_image_has(self) -> None:
+    def test_an_image_has_the_tags_and_blobs_of_all_its_rows(self) -> None:
         rows = [image(1, "v1", layers=["a"]), replace(image(1, "v2", layers=["b"]), locked=True)]
         (found,) = merge_rows(rows)
         assert (found.tags, found.locked) == (("v1", "v2"), True)
@@ -171,7 +171,7 @@ class TestMerged:
         pytest.param([index(1, lists=None)], None, id="it is unreadable itself"),
     ],
 )
-def test_the_size_of_an_index(images: list[Image], size: int | None) -> None:
+def test_the_size_of_an_index_counts_each_blob_once(images: list[Image], size: int | None) -> None:
     assert graph(*images).context(NOW).index_size(images[0]) == size
 
 
@@ -187,17 +187,17 @@ def test_an_unreadable_image_may_list_anything_unless_it_is_ignored() -> None:
 class TestPushTimes:
     IMAGES = (image(1, days=1), image(2, days=5), image(3, days=None))
 
-    def test_where_all_are_believed_nothing_changes(self) -> None:
+    def test_trusted_push_times_do_not_change_the_graph(self) -> None:
         found = graph(*self.IMAGES)
         assert found.with_push_times(TRUSTED) is found
 
-    def test_times_before_the_trusted_instant_are_taken_away(self) -> None:
+    def test_push_times_before_the_trusted_instant_are_removed(self) -> None:
         found = graph(*self.IMAGES).with_push_times(trusted_after(NOW - 2 * DAY))
         assert [one.created_at for one in found.images] == [NOW - DAY, None, None]
         assert found.suspicious == {digest(2)}
         assert found.suspicion
 
-    def test_a_doubt_takes_away_all_and_leaves_the_order(self) -> None:
+    def test_a_suspicion_removes_all_push_times_and_keeps_the_order(self) -> None:
         found = graph(*self.IMAGES, index(4, lists=[1], days=9)).with_push_times(distrust("a restore"))
         assert [one.digest for one in found.images] == [digest(1), digest(2), digest(4), digest(3)]
         assert {one.created_at for one in found.images} | {one.created_at for one in found.by_digest.values()} == {None}
@@ -211,7 +211,7 @@ def test_children_and_referrers_are_not_ranked() -> None:
     assert [one.digest for one in found.rankable(frozenset([digest("away")]))] == [digest(1), digest(3)]
 
 
-def test_what_stays_in_any_case_takes_no_place_in_a_count() -> None:
+def test_locked_and_unreadable_images_are_not_countable() -> None:
     images = [image(1), image(2, locked=True), index(3, lists=None), index(4, lists=[])]
     assert countable(images) == [images[0], images[3]]
     assert countable(images, {digest(1)}) == [images[3]]

@@ -6,7 +6,7 @@ from policies.holds import Hold, Holds
 from tests.support.builders import DAY, NOW, digest, image, index
 
 
-def test_a_hold_lasts_up_to_its_instant():
+def test_a_hold_ends_at_its_instant():
     holds = Holds((Hold(kind="image", value="x", until=NOW), Hold(kind="image", value="y", until=NOW + DAY)))
     assert [one.value for one in holds.at(NOW).holds] == ["y"]
 
@@ -29,7 +29,7 @@ A, B = image("a", "v1", "pr-1"), image("b")
         pytest.param(Hold(kind="image", value="shop"), "", id="a folder is no id"),
     ],
 )
-def test_what_a_hold_is_on(hold, names):
+def test_a_hold_keeps_the_images_that_it_names(hold, names):
     assert "".join(name for name, one in [("a", A), ("b", B)] if hold.on("shop/api", one)) == names
     assert set(Holds((hold,)).on("shop/api", [A, B])) == {digest(name) for name in names}
 
@@ -55,17 +55,17 @@ def test_a_hold_on_the_image_itself_is_named_before_one_on_its_repository():
         ({"who": "anna", "until": NOW, "reason": "trial"}, "held by anna until 2026-11-24T03:00:00Z: trial"),
     ],
 )
-def test_a_hold_says_by_whom_until_when_and_why(facts, sentence):
+def test_the_reason_of_a_hold_has_person_end_and_cause(facts, sentence):
     assert Hold(kind="image", value="x", **facts).sentence() == sentence
 
 
-def test_what_lists_a_held_image_is_held_for_it():
+def test_an_index_of_a_held_image_is_held():
     images = [index("outer", lists=["inner"]), index("inner", lists=["b"]), index("other", lists=["a"]), A, B]
     reasons = Holds((Hold(kind="image", value="crpb"),)).reasons("shop/api", images)
     lists = f"lists {digest('b')}, held"
     assert reasons == {digest("b"): "held", digest("inner"): lists, digest("outer"): lists}
 
 
-def test_no_hold_holds_nothing():
+def test_without_holds_no_image_is_held():
     assert Holds().on("shop/api", [A]) == Holds().reasons("shop/api", [A]) == {}
     assert Holds((Hold(kind="image", value="crpa", until=NOW),)).at(NOW + DAY).on("shop/api", [A]) == {}

@@ -48,7 +48,7 @@ def test_a_plan_is_over_a_limit_when_it_deletes_more_than_allowed(
         (Exceeded("max_bytes", 1024**4 + 1, 1024**4), "max_bytes is 1,099,511,627,777 B, allowed 1,099,511,627,776 B"),
     ],
 )
-def test_what_is_over_a_limit_in_words(over: Exceeded, text: str) -> None:
+def test_describes_an_exceeded_limit(over: Exceeded, text: str) -> None:
     assert exceeded_text([over]) == exceeded_text([msgspec.to_builtins(over)]) == text
     assert exceeded_text([over, over]) == f"{text}; {text}"
 
@@ -65,12 +65,12 @@ def test_what_is_over_a_limit_in_words(over: Exceeded, text: str) -> None:
         pytest.param((2, 2, 2, 3, 3, 3), None, id="seven are not more than 7.5"),
     ],
 )
-def test_a_plan_unlike_those_before(before: tuple[int, ...], allowed: int | None) -> None:
+def test_a_plan_of_three_times_the_usual_size_is_unusual(before: tuple[int, ...], allowed: int | None) -> None:
     over = () if allowed is None else (Exceeded("unusual", 7, allowed),)
     assert unusual(Totals(images=100, delete=7), before) == over
 
 
-def test_the_new_limits_in_words() -> None:
+def test_describes_vanished_and_unusual() -> None:
     assert exceeded_text([Exceeded("vanished", 1 / 3, 0.2), Exceeded("unusual", 7000, 300)]) == (
         "33.33% of the images of the last complete scan are missing, not deleted by us, allowed 20%; "
         "7,000 images are more than three times what a plan usually deletes here, allowed 300"
@@ -87,7 +87,7 @@ def test_all_limits_that_a_plan_is_over_are_named() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"max_images": -1}, {"max_images": 1.5}, {"max_images": True}, {"max_imagse": 1}])
-def test_what_is_no_limit_is_refused(wrong: dict[str, object]) -> None:
+def test_rejects_an_invalid_limit(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Limits.model_validate(wrong)
 
@@ -106,6 +106,6 @@ def test_more_deletions_are_never_within_limits_that_fewer_are_over(images: int,
     assert over(fewer) <= over(more)
 
 
-def test_nothing_is_over_no_limit() -> None:
+def test_no_plan_exceeds_an_absent_limit() -> None:
     assert exceeded_text([]) == ""
     assert unusual(Totals(images=100, delete=100), ()) == ()

@@ -28,7 +28,7 @@ def test_a_mistake_is_one_line(mistake: Mistake | BadValueError, line: str) -> N
         ([], ""),
     ],
 )
-def test_the_way_to_a_value(steps: list[str | int], path: str) -> None:
+def test_joins_the_path_of_a_value(steps: list[str | int], path: str) -> None:
     found = ""
     for step in steps:
         found = join(found, step)
@@ -36,7 +36,7 @@ def test_the_way_to_a_value(steps: list[str | int], path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "what"), [("a.b", "key"), ("a[1]", "item")])
-def test_without_a_value_an_item_or_a_key_is_left_out(path: str, what: str) -> None:
+def test_the_remedy_for_a_missing_value_names_item_or_key(path: str, what: str) -> None:
     assert str(no_value(path)) == f"{path}: has no value; write one, or leave the {what} out"
 
 
@@ -44,12 +44,12 @@ def test_without_a_value_an_item_or_a_key_is_left_out(path: str, what: str) -> N
     ("word", "known", "question"),
     [("moed", ["mode", "rate"], "did you mean mode?"), ("xyz", ["mode", "rate"], ""), ("mode", [], "")],
 )
-def test_a_word_that_was_nearly_right(word: str, known: list[str], question: str) -> None:
+def test_suggests_the_closest_word(word: str, known: list[str], question: str) -> None:
     assert closest(word, known) == question
 
 
 @pytest.mark.parametrize(
     ("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a or b"), (["a", "b", "c"], "a, b or c")]
 )
-def test_words_in_a_sentence(words: list[str], text: str) -> None:
+def test_lists_words_in_a_sentence(words: list[str], text: str) -> None:
     assert listed(words, "or") == text

@@ -90,7 +90,7 @@ RE2 = "; write it in RE2 syntax, without look-around and back-references"
         ),
     ],
 )
-def test_a_pattern_that_cannot_be_read_is_refused(pattern: str, message: str) -> None:
+def test_rejects_a_pattern_that_cannot_be_read(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
         Patterns((pattern,))
     assert str(refused.value) == message
@@ -121,19 +121,19 @@ _EXPRESSIONS = st.recursive(
 
 
 @given(st.lists(_EXPRESSIONS, min_size=1, max_size=3), st.text("abBé0\U0010ffff\x7f", max_size=20))
-def test_no_short_cut_changes_what_an_expression_matches(expressions: list[str], name: str) -> None:
+def test_no_shortcut_changes_the_matches_of_an_expression(expressions: list[str], name: str) -> None:
     patterns = tuple(f"re:(?:{one})" for one in expressions)
     expected = [pattern for pattern in patterns if re2.fullmatch(pattern[3:], name)]
     assert Patterns(patterns).match(name) == (expected[0] if expected else None)
 
 
 @pytest.mark.parametrize("large", [r"(?:\pL{1,30}){1,30}", r"(?:\pL{1,50}x?){1,20}" * 20])
-def test_an_expression_that_re2_has_no_room_for_is_refused(large: str) -> None:
+def test_rejects_an_expression_for_which_re2_has_no_memory(large: str) -> None:
     """RE2's answer would be no match for every name, and a keep rule of it would keep nothing."""
     with pytest.raises(ValueError, match=r"needs more than RE2's 32 MiB; write fewer|pattern too large"):
         Patterns((f"re:{large}",))
 
 
-def test_patterns_travel_to_other_processes() -> None:
+def test_patterns_can_be_pickled() -> None:
     patterns = Patterns(("re:v[0-9]+", "pr-*"))
     assert pickle.loads(pickle.dumps(patterns)) == patterns  # noqa: S301 - made on this line

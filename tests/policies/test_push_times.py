@@ -69,7 +69,7 @@ WAYS = ["newest", "beyond", "newest per registry", "beyond per registry", "keep_
         pytest.param(99, NEWER + SAME + OLDER, id="more than there are"),
     ],
 )
-def test_all_that_tie_at_the_border_stay(way: str, n: int, stay: list[Image]) -> None:
+def test_keeps_all_images_that_tie_at_the_nth_place(way: str, n: int, stay: list[Image]) -> None:
     asked = counted(n, way)
     whole = repository("a", *OLDER, *SAME, *NEWER)
     assert kept(asked["rules"], whole, keep=asked.get("keep", 0)) == ids(*stay)
@@ -116,12 +116,12 @@ def test_each_undecidable_image_counts_once(way: str, n: int, count: int) -> Non
     assert undecidable(rules, whole, keep=asked.get("keep", 0)) == count
 
 
-def test_an_image_that_goes_all_the_same_is_not_counted() -> None:
+def test_a_deleted_image_is_not_undecidable() -> None:
     rules = [{"name": "count", "delete": {"beyond_newest": 1}}, {"name": "some", "delete": {"tags": ["pr-*"]}}]
     assert undecidable(rules, repository("a", image(1, "pr-1"), image(2, "v2"), image(3, "v3"))) == 2
 
 
-def test_repositories_are_counted_together_whatever_one_of_them_holds() -> None:
+def test_undecidable_images_of_all_repositories_are_added_up() -> None:
     """A digest that ties in one repository is not beyond in another, where an earlier scan saw it."""
     promoted = image("promoted", days=50)
     here = repository("a", *SAME, promoted)
@@ -131,7 +131,7 @@ def test_repositories_are_counted_together_whatever_one_of_them_holds() -> None:
     assert undecidable(rules, here, there) == 5  # 4 in the one repository, 1 in the other
 
 
-def test_what_perhaps_passes_ties_as_well() -> None:
+def test_an_image_that_may_match_ties_as_well() -> None:
     rules = [EVERYTHING, {"name": "count", "keep": {"newest": 1, "larger_than": "10B"}}]
     unsized = image("unsized", days=50, size=None)
     for sized in (image(1, days=50), image(2, days=50)):
@@ -139,7 +139,7 @@ def test_what_perhaps_passes_ties_as_well() -> None:
     assert kept(rules, repository("a", image(1, days=49), unsized)) == {"1"}
 
 
-def test_trusted_times_are_still_of_our_own() -> None:
+def test_trusted_first_seen_times_still_have_no_order() -> None:
     at = PlanContext(push_times=trusted_after(NOW - 60 * DAY, first_seen=True))
     assert kept(counted(1, "beyond")["rules"], repository("a", *SAME), at=at) == ids(*SAME)
 
@@ -166,7 +166,7 @@ def test_one_more_keep_rule_never_deletes_more(
 
 
 @given(registries(), documents(), st.integers(0, 2))
-def test_without_an_order_nothing_more_goes(
+def test_without_an_order_no_more_images_are_deleted(
     repositories: list[Repository], rules: list[dict[str, object]], keep: int
 ) -> None:
     def gone(plan_context: PlanContext) -> set[tuple[str, str]]:
@@ -189,18 +189,18 @@ def test_without_an_order_nothing_more_goes(
         pytest.param([0.0, 1.0, 2.0], 6, None, id="three of six"),
     ],
 )
-def test_times_that_more_than_half_share_are_a_cluster(seconds: list[float], images: int, share: float | None) -> None:
+def test_finds_a_push_time_that_more_than_half_share(seconds: list[float], images: int, share: float | None) -> None:
     column = push_seconds([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
     found = shared_time([column[:1], column[1:]], images)
     assert (found.share if found else None) == share
 
 
-def test_a_tag_may_name_a_day() -> None:
+def test_reads_a_day_in_a_tag() -> None:
     assert day_in_tag("v1.2.3") is None
     assert day_in_tag("2024-05-01_2024-06-01") == datetime.fromisoformat("2024-06-01T00:00:00Z")
     assert day_in_tag("2024-0501") is None
 
 
-def test_all_times_are_believed_by_default() -> None:
+def test_trusts_all_push_times_by_default() -> None:
     assert PushTimeTrust() == TRUSTED
     assert TRUSTED.all_trusted

@@ -50,7 +50,7 @@ def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object 
         pytest.param([], 0, 0, id="no repository"),
     ],
 )
-def test_a_blob_is_freed_when_nothing_that_stays_names_it(plans: list[list[Image]], freed: int, whole: int) -> None:
+def test_a_blob_is_freed_if_no_kept_image_names_it(plans: list[list[Image]], freed: int, whole: int) -> None:
     assert totals(*(decided(f"r{number}", *images) for number, images in enumerate(plans))) == (freed, whole)
 
 
@@ -58,7 +58,7 @@ def hexadecimal(row: list[int]) -> str:
     return "sha256:" + np.array(row, dtype=np.uint64).tobytes().hex()
 
 
-def test_digests_of_one_key_are_told_apart() -> None:
+def test_separates_digests_with_the_same_key() -> None:
     """Two digests that were made so that their keys are equal: the sort by key alone would take them for one blob."""
     one = [12345, 0, 0, 0]
     other = [0, 12345 * int(_MIX[0]) * pow(int(_MIX[1]), -1, 2**64) % 2**64, 0, 0]
@@ -79,7 +79,7 @@ def test_digests_of_one_key_are_told_apart() -> None:
     assert [closing.references(number) for number in numbers] == [2, 2]
 
 
-def test_what_an_image_names_is_known_without_its_record() -> None:
+def test_finds_the_freed_blobs_of_an_image() -> None:
     blobs = Blobs()
     blobs.add([named(Blob("a", 1), Blob("b", 2), Blob("a", 1), config=Blob("c", 3))])
     blobs.add([named(Blob("d", 4), of=2), named(Blob("e", 5))])

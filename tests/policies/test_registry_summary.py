@@ -35,17 +35,17 @@ def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
         pytest.param([[image(1, subject=digest("subject"))]], False, id="named once more, and nowhere"),
     ],
 )
-def test_a_subject_that_is_not_beside_its_referrer(others: list[list[Image]], somewhere: bool) -> None:
+def test_finds_a_subject_in_another_repository(others: list[list[Image]], somewhere: bool) -> None:
     found = summary(NO_COUNT, [image("sbom", subject=digest("subject"))], *others)
     assert found.foreign_subjects == (frozenset([digest("subject")]) if somewhere else frozenset())
 
 
-def test_a_subject_beside_its_referrer_is_not_foreign() -> None:
+def test_a_subject_in_the_same_repository_is_not_foreign() -> None:
     here = [image("subject"), image("sbom", subject=digest("subject"))]
     assert summary(NO_COUNT, here, [image("subject")]).foreign_subjects == frozenset()
 
 
-def test_digests_of_other_kinds_are_found_too() -> None:
+def test_finds_subjects_that_are_not_sha256() -> None:
     odd = "sha512:" + "a" * 128
     there = Image(digest=odd)
     assert summary(NO_COUNT, [image("sbom", subject=odd)], [there]).foreign_subjects == {odd}
@@ -57,12 +57,12 @@ def test_the_newest_are_those_of_all_repositories() -> None:
     assert found.newest["newest"].last == (NOW - 2 * DAY, digest(3))
 
 
-def test_a_digest_in_two_repositories_takes_one_place() -> None:
+def test_counts_a_digest_in_two_repositories_once() -> None:
     found = summary(NEWEST, [image(1, days=1)], [image(1, days=2)], [image(2, days=3), image(3, days=4)])
     assert found.newest["newest"].digests == {digest(1), digest(2)}
 
 
-def test_a_referrer_takes_a_place_only_where_its_subject_is_nowhere() -> None:
+def test_counts_a_referrer_only_if_no_repository_has_its_subject() -> None:
     referrer = image("sbom", days=1, subject=digest("subject"))
     others = [image(2, days=3), image(3, days=4)]
     assert summary(NEWEST, [referrer], others).newest["newest"].digests == {digest("sbom"), digest(2)}
@@ -70,24 +70,24 @@ def test_a_referrer_takes_a_place_only_where_its_subject_is_nowhere() -> None:
     assert with_subject.newest["newest"].digests == {digest(2), digest(3)}
 
 
-def test_children_and_locked_images_take_no_place() -> None:
+def test_does_not_count_children_and_locked_images() -> None:
     images = [index(1, "v1", days=5, lists=[2]), image(2, days=1), image(3, days=2, locked=True), image(4, days=6)]
     assert summary(NEWEST, images).newest["newest"].digests == {digest(1), digest(4)}
 
 
-def test_a_repository_that_an_unreadable_image_freezes_takes_no_place() -> None:
+def test_does_not_count_a_repository_with_an_unreadable_index() -> None:
     frozen = [image(1, days=1), index(2, days=1, lists=None)]
     assert summary(NEWEST, frozen, [image(3, days=9)]).newest["newest"].digests == {digest(3)}
     ignoring = surveys(NEWEST, frozen, plan_context=PlanContext(ignore_unreadable=frozenset([digest(2)])))
     assert summarize(ignoring, NEWEST).newest["newest"].digests == {digest(1)}
 
 
-def test_a_repository_that_the_rule_is_not_for_takes_no_place() -> None:
+def test_does_not_count_a_repository_to_which_the_rule_does_not_apply() -> None:
     rules = policy({"name": "newest", "keep": {"newest": 1, "per": "registry"}, "repositories": ["r1"]})
     assert summary(rules, [image(1, days=1)], [image(2, days=9)]).newest["newest"].digests == {digest(2)}
 
 
-def test_without_an_order_all_that_tie_at_the_border_are_tied() -> None:
+def test_without_an_order_images_with_the_nth_push_time_are_tied() -> None:
     parts = surveys(NEWEST, [image(1, days=1), image(2, days=2)], [image(3, days=2)])
     assert summarize(parts, NEWEST, ordered=False).newest["newest"].tied == {digest(2), digest(3)}
     assert summarize(parts, NEWEST).newest["newest"].tied == frozenset()
@@ -107,7 +107,7 @@ DAYS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=8)
 
 
 @given(st.lists(DAYS, max_size=4), st.randoms(use_true_random=False))
-def test_the_summary_is_that_of_one_ranking_in_whatever_order(repositories, random) -> None:
+def test_the_summary_equals_one_ranking_in_any_order(repositories, random) -> None:
     parts = surveys(NEWEST, *([image(of, days=days) for of, days in dict(rows).items()] for rows in repositories))
     newest = dict[str, int]()
     for rows in repositories:

@@ -38,7 +38,7 @@ A, B, C = sorted([digest(1), digest(2), digest(3)])
 TODAY, YESTERDAY = NOW, NOW - DAY
 
 
-def test_who_ranks_before_whom() -> None:
+def test_newer_images_rank_first_and_then_lower_digests() -> None:
     assert ranks_before((TODAY, B), (YESTERDAY, A))
     assert ranks_before((TODAY, A), (TODAY, B))
     assert not ranks_before((TODAY, B), (TODAY, A))
@@ -46,7 +46,7 @@ def test_who_ranks_before_whom() -> None:
     assert newest_first([(YESTERDAY, A), (TODAY, C), (TODAY, B)]) == [(TODAY, B), (TODAY, C), (YESTERDAY, A)]
 
 
-def test_a_digest_takes_one_place_at_its_newest_time() -> None:
+def test_counts_a_digest_once_at_its_newest_time() -> None:
     places = [(TODAY, B), (YESTERDAY, B), (YESTERDAY, C)]
     assert Newest.of(1, places) == Newest(1, frozenset([B]), (TODAY, B))
     assert Newest.of(2, [(TODAY, A), (TODAY, B), (YESTERDAY, B)]) == Newest(2, frozenset([A, B]), (TODAY, B))
@@ -65,7 +65,7 @@ def test_a_digest_takes_one_place_at_its_newest_time() -> None:
         pytest.param(0, (TODAY, A), False, id="no place at all"),
     ],
 )
-def test_what_perhaps_passes_is_kept_while_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
+def test_keeps_an_image_that_may_match_if_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
     top = Newest.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
     one = Image(digest=perhaps[1], created_at=perhaps[0])
     assert top.narrow(RuleMatches([], [one]), beyond=False) == RuleMatches([], [one] if kept else [])
@@ -79,7 +79,7 @@ def causes(n: int, *images: Image) -> dict[str, str]:
     return {one.id.removeprefix("crp"): one.cause for one in plan.decisions}
 
 
-def test_per_registry_who_takes_a_place() -> None:
+def test_counts_per_registry() -> None:
     assert causes(1, image(1, days=9))["b"] == "kept_by_rule"
     assert causes(1, image(1, days=1))["b"] == "selected"
     assert causes(1, image(1, days=1, locked=True))["b"] == "kept_by_rule"

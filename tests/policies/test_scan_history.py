@@ -102,7 +102,7 @@ def micro(at: datetime | None) -> int:
 
 @settings(deadline=None)
 @given(scans)
-def test_over_any_history_it_is_what_a_dict_says(history: Sequence[Scan]) -> None:
+def test_any_sequence_of_scans_gives_the_history_of_a_plain_dict(history: Sequence[Scan]) -> None:
     seen, model, accepted = NO_HISTORY, dict[str, Entry](), None
     for number, scan in enumerate(history):
         now = NOW + number * DAY
@@ -168,7 +168,7 @@ def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> No
         pytest.param(update_history(NO_HISTORY, [image(1)], NOW).pack() + b"\0", id="too long"),
     ],
 )
-def test_what_is_no_memory_is_refused(packed: bytes) -> None:
+def test_rejects_bytes_that_are_not_a_history(packed: bytes) -> None:
     with pytest.raises(ValueError, match="another format, or is cut short"):
         RepositoryHistory.unpack(packed)
 
@@ -203,14 +203,14 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
         pytest.param(parts((0, 0, 0)), Vanished(0, 0.0), False, id="an empty registry"),
     ],
 )
-def test_more_than_a_fifth_vanished_is_doubtful(
+def test_more_than_a_fifth_missing_is_suspicious(
     absences: list[Absent], found: Vanished, suspicious_absence: bool
 ) -> None:
     assert add_up_absent(absences) == found
     assert add_up_absent(absences).suspicious_absence is suspicious_absence
 
 
-def test_an_accepted_absence_counts_no_more() -> None:
+def test_an_accepted_absence_no_longer_counts() -> None:
     before = update_history(NO_HISTORY, [image(n) for n in range(4)], NOW)
     missing = update_history(before, [image(0), image(1)], NOW + DAY, suspicious_absence=True)
     listed = digest_rows([digest(0), digest(1)])
@@ -223,7 +223,7 @@ def test_an_accepted_absence_counts_no_more() -> None:
     )
 
 
-def test_what_is_missing_is_not_known_and_begins_anew() -> None:
+def test_a_missing_digest_is_unknown_and_new_when_seen_again() -> None:
     before = update_history(NO_HISTORY, [image(1)], NOW)
     missing = update_history(before, [], NOW + DAY, suspicious_absence=True)
     assert len(missing) == 1

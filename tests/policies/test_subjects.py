@@ -32,7 +32,7 @@ SBOM = "application/vnd.oci.artifact.manifest.v1+json"
         ((), None),
     ],
 )
-def test_the_tag_of_a_list(tags: tuple[str, ...], subject: str | None) -> None:
+def test_recognizes_the_tag_of_a_list_of_referrers(tags: tuple[str, ...], subject: str | None) -> None:
     assert listed_subject(tags) == subject
 
 
@@ -64,7 +64,7 @@ OTHERS = {
         *[pytest.param([REFERS, other], None, id=name) for name, other in OTHERS.items()],
     ],
 )
-def test_an_index_is_a_list_only_if_all_that_it_lists_is_about_its_subject(
+def test_an_index_is_a_list_only_if_all_its_entries_have_its_subject(
     listed: list[Image], found: FallbackList | None
 ) -> None:
     its = index("list", digest(1).replace(":", "-"), lists=[])
@@ -76,7 +76,7 @@ def test_an_index_is_a_list_only_if_all_that_it_lists_is_about_its_subject(
         assert (fallback_list(its, rest) or FallbackList("", certain=False)).certain is False
 
 
-def test_a_tag_with_the_beginning_of_a_digest() -> None:
+def test_a_tag_may_have_the_start_of_a_digest() -> None:
     whole = f"sha512:{'ab' * 64}"
     its = Image(digest=A, tags=(f"sha512-{'ab' * 32}",), children=(digest(9),))
     named = {digest(9): image(9, subject=whole)}
@@ -84,7 +84,7 @@ def test_a_tag_with_the_beginning_of_a_digest() -> None:
     assert fallback_list(its, {digest(9): image(9, media_type=SBOM)}) is None  # nothing says the whole digest
 
 
-def test_what_is_listed_is_about_the_subject_too() -> None:
+def test_entries_of_a_list_have_the_subject_of_the_list() -> None:
     artifact = image(9, media_type=SBOM)
     found = subjects_in([image(1, "v1"), REFERS, artifact, list_of(1, "refers", 9)])
     assert found == {one: (digest(1),) for one in (REFERS.digest, artifact.digest, digest("list of 1"))}
@@ -103,14 +103,14 @@ def waves(plan: RepositoryPlan) -> dict[str, int]:
 OLD = {"name": "old", "delete": {"tags": ["old*"]}}
 
 
-def test_a_list_goes_after_its_subject_and_before_what_it_lists() -> None:
+def test_deletes_a_list_after_its_subject_and_before_its_entries() -> None:
     images = image(1, "old"), REFERS, image(9, media_type=SBOM), list_of(1, "refers", 9)
     plan = decided([OLD], *images)
     assert waves(plan) == {"1": 0, "list of 1": 1, "refers": 2, "9": 2}
     assert {one.cause for one in plan.decisions if one.digest != digest(1)} == {"follows"}
 
 
-def test_a_list_stays_with_its_subject_and_takes_no_place_among_the_newest() -> None:
+def test_keeps_a_list_with_its_subject_and_does_not_count_it() -> None:
     images = image(1, "v1", days=3), image(2, "v2", days=2), list_of(1, "refers", days=0), REFERS
     plan = decided([{"name": "two", "keep": {"newest": 2}}, EVERYTHING], *images)
     assert waves(plan) == {}
@@ -129,7 +129,7 @@ def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
         ]
 
 
-def test_what_may_be_a_list_stays_with_its_subject_and_does_not_follow_it() -> None:
+def test_keeps_a_possible_list_with_its_subject_but_does_not_delete_it_with_it() -> None:
     unread = image(9, subject=None)
     old = {"name": "lists", "delete": {"any_tag": ["sha256-*"]}}
     assert waves(decided([old], image(1, "v1"), list_of(1, 9), unread)) == {}
@@ -137,7 +137,7 @@ def test_what_may_be_a_list_stays_with_its_subject_and_does_not_follow_it() -> N
     assert waves(decided([OLD, old], image(1, "old"), list_of(1, 9), unread)) == {"1": 0, "list of 1": 1, "9": 2}
 
 
-def test_the_list_of_what_is_elsewhere_is_kept_and_of_what_is_nowhere_is_ordinary() -> None:
+def test_keeps_a_list_of_a_foreign_subject_and_treats_an_orphan_as_ordinary() -> None:
     lists = repository("signatures", list_of(1, "refers"), REFERS)
     there = repository("shop/api", image(1, "v1"))
     kept = make_plan([lists, there], policy(EVERYTHING, {"name": "v1", "keep": {"tags": ["v1"]}}), NOW)

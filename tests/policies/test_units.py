@@ -74,7 +74,7 @@ def test_shares_are_read(text: str, value: float) -> None:
         (parse_share, {"a": 1}, "expected a share, got a mapping; write, for example, 30%"),
     ],
 )
-def test_what_is_no_duration_size_or_share_is_refused(
+def test_rejects_an_invalid_duration_size_or_share(
     parse: Callable[[object], object], value: object, message: str
 ) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
@@ -110,7 +110,7 @@ def test_bytes_are_written_in_the_largest_unit(size: int, text: str) -> None:
         ("0s", "days"),
     ],
 )
-def test_an_age_is_told_in_the_unit_that_divides_it(age: str, name: str) -> None:
+def test_an_age_is_in_the_unit_that_divides_it(age: str, name: str) -> None:
     unit, found = in_units(parse_duration(age))
     assert found == name
     assert not parse_duration(age) % unit

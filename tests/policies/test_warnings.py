@@ -32,13 +32,13 @@ def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: Pla
         pytest.param({"larger_than": "1KiB", "tags": ["v1"]}, False, id="too small"),
     ],
 )
-def test_which_keep_rules_keep_something(conditions: dict[str, Any], keeps: bool) -> None:
+def test_warns_of_a_keep_rule_that_matches_no_image(conditions: dict[str, Any], keeps: bool) -> None:
     images = image(1, "v1", size=100), image(2, size=None)
     rule = {"name": "kept", "keep": conditions}
     assert keeping(rule, images=images) == ({"kept"} if keeps else set())
 
 
-def test_what_something_else_keeps_as_well_is_kept() -> None:
+def test_a_keep_rule_also_keeps_images_that_have_another_cause() -> None:
     rules = {"name": "all", "keep": {"all": True}}, {"name": "v", "keep": {"tags": ["v*"]}}
     assert keeping(*rules, images=(image(1, "v1"),)) == {"all", "v"}
     held = PlanContext(holds=Holds((Hold(kind="repository", value="**"),)))
@@ -52,7 +52,7 @@ def test_a_rule_for_other_repositories_keeps_nothing() -> None:
     assert keeping(rule, images=(image(1),)) == set()
 
 
-def test_a_warning_names_what_it_is_about() -> None:
+def test_a_warning_names_its_rule_or_count() -> None:
     assert list(undecidable(0)) == []
     assert next(undecidable(1)).message.startswith("1 image is kept because its rank in a count is unknown")
     assert [(one.code, one.message) for one in keeps_nothing(["a", "b"], {"a"})] == [

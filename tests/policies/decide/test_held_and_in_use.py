@@ -37,7 +37,7 @@ ONE = Hold(kind="tag", repository="shop/api", value="pr-1", who="anna", reason="
         pytest.param(Hold(kind="repository", value="shop"), set(), id="a folder is no repository"),
     ],
 )
-def test_what_a_hold_is_on(hold, names):
+def test_a_hold_keeps_the_images_that_it_names(hold, names):
     found = kept([image("a", "pr-1"), image("b")], PlanContext(holds=Holds((hold,))))
     assert set(found) == names
     assert {cause for cause, _ in found.values()} <= {"held"}
@@ -71,7 +71,7 @@ def test_a_held_child_keeps_its_indexes_however_deep(hold):
     }  # fmt: skip
 
 
-def test_a_hold_says_by_whom_until_when_and_why():
+def test_the_reason_of_a_hold_has_person_end_and_cause():
     until = Hold(kind="image", value="crpa", who="anna", until=NOW + DAY, reason="trial")
     assert kept([image("a")], PlanContext(holds=Holds((until,))))["a"] == (
         "held",
@@ -89,14 +89,14 @@ def test_a_hold_says_by_whom_until_when_and_why():
         pytest.param(Evidence({digest("nowhere"): "pod w"}), {}, id="what is not here"),
     ],
 )
-def test_what_is_in_use_stays(evidence, reasons):
+def test_keeps_images_in_use(evidence, reasons):
     images = [image("c", config=Blob(digest("config"), 5)), image("t", "pr-1"), image("o")]
     found = kept(images, PlanContext(evidence=evidence))
     assert {name: reason for name, (_, reason) in found.items()} == reasons
     assert {cause for cause, _ in found.values()} <= {"in_use"}
 
 
-def test_a_child_in_use_keeps_its_indexes_and_they_keep_the_rest():
+def test_a_child_in_use_keeps_its_indexes_and_their_other_children():
     images = [
         index("outer", "v1", lists=["inner", "other"]),
         index("inner", lists=["c", "d"]),
@@ -113,7 +113,7 @@ def test_a_child_in_use_keeps_its_indexes_and_they_keep_the_rest():
     assert found["outer"][1] == f"lists {digest('c')}, in use by pod w"
 
 
-def test_indexes_in_a_circle_come_to_an_end():
+def test_indexes_in_a_circle_are_decided():
     images = [index("one", lists=["two"]), index("two", lists=["one", "c"]), image("c")]
     assert set(kept(images, PlanContext(evidence=Evidence({digest("c"): "pod w"})))) == {"one", "two", "c"}
 

@@ -16,7 +16,7 @@ def verdicts(*images: Image, rule: dict = EVERYTHING, ignored: str = "ab") -> di
     return {one.digest: (one.verdict, one.cause, one.reason) for one in plan.decisions}
 
 
-def test_it_stays_and_keeps_nothing_else() -> None:
+def test_an_ignored_index_is_kept_and_keeps_no_other_image() -> None:
     made = verdicts(index("a", "v1", lists=None), image("x", "pr-1"), image("y"))
     assert made[digest("a")][:2] == ("keep", "unreadable")
     assert "ignore_unreadable names it" in made[digest("a")][2]
@@ -30,7 +30,7 @@ def test_another_unreadable_image_still_keeps_its_repository() -> None:
     assert "ignore_unreadable names it" in made[digest("a")][2]
 
 
-def test_it_stays_where_it_can_be_read_again_and_needs_its_children_then() -> None:
+def test_an_ignored_index_that_is_readable_again_keeps_its_children() -> None:
     made = verdicts(index("a", "pr-1", lists="x"), image("x"), image("y", "pr-2"))
     assert made[digest("a")][:2] == ("keep", "unreadable")
     assert "ignore_unreadable names it: it is kept, although it can be read now" in made[digest("a")][2]
@@ -38,14 +38,14 @@ def test_it_stays_where_it_can_be_read_again_and_needs_its_children_then() -> No
     assert made[digest("y")][0] == "delete"
 
 
-def test_what_it_refers_to_and_what_refers_to_it_stays_as_ever() -> None:
+def test_an_ignored_index_still_keeps_its_subject_and_its_referrers() -> None:
     made = verdicts(index("a", lists=None), image("x", subject=digest("a")))
     assert made[digest("x")][:2] == ("keep", "needed")
 
 
 @pytest.mark.parametrize("per", ["repository", "registry"])
 @pytest.mark.parametrize("lists", [None, ()], ids=["unreadable", "readable now"])
-def test_it_takes_no_place_in_a_count(per: str, lists: tuple[str, ...] | None) -> None:
+def test_an_ignored_index_is_not_counted(per: str, lists: tuple[str, ...] | None) -> None:
     rule = {"name": "beyond", "delete": {"beyond_newest": 1, "per": per}}
     made = verdicts(index("a", lists=lists, days=1), image("x", days=2), image("y", days=3), rule=rule)
     assert [made[digest(name)][0] for name in "axy"] == ["keep", "keep", "delete"]

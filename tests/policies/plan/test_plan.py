@@ -231,7 +231,7 @@ def test_each_verdict_has_its_cause_rule_and_reason(
     assert said(decisions(policy(*rules), *images)["1"]) == expected
 
 
-def test_needed_by_names_all_that_stay() -> None:
+def test_needed_by_names_all_kept_owners() -> None:
     made = decisions(
         policy(PR), image(1), index(2, "v1", lists=[1]), index(3, "v2", lists=[1]), index(4, "pr-1", lists=[1])
     )
@@ -240,7 +240,7 @@ def test_needed_by_names_all_that_stay() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sig", "att", "sbom"])
-def test_signatures_share_the_fate_of_what_they_sign(kind: str) -> None:
+def test_signatures_share_the_verdict_of_their_subject(kind: str) -> None:
     made = decisions(policy(PR), image(1, "pr-1"), signature(1, kind, days=0), image(2, "v1"), signature(2, kind))
     assert (made[f"{kind} of 1"].cause, made[f"{kind} of 2"].cause) == ("follows", "needed")
 
@@ -256,19 +256,19 @@ def test_signatures_share_the_fate_of_what_they_sign(kind: str) -> None:
         [f"sha256-{digest(1)[7:]}"],
     ],
 )
-def test_what_only_looks_like_a_signature_is_ordinary(tags: list[str]) -> None:
+def test_an_image_that_only_resembles_a_signature_is_ordinary(tags: list[str]) -> None:
     made = decisions(policy(PR), image(1, "pr-1"), image(2, *tags))
     assert (made["1"].verdict, made["2"].cause) == ("delete", "no_rule")
 
 
-def test_a_signature_of_two_goes_with_the_last() -> None:
+def test_a_signature_of_two_images_is_deleted_with_the_last() -> None:
     tags = [f"sha256-{digest(of)[7:]}.sig" for of in (1, 2)]
     both = decisions(policy(PR), image(1, "pr-1"), image(2, "pr-2"), image(3, *tags))
     one = decisions(policy(PR), image(1, "pr-1"), image(2, "v2"), image(3, *tags))
     assert (both["3"].cause, one["3"].cause, one["3"].needed_by) == ("follows", "needed", (digest(2),))
 
 
-def test_a_subject_in_another_repository_is_looked_for_there() -> None:
+def test_keeps_a_referrer_whose_subject_is_in_another_repository() -> None:
     here, there = repository("signatures", signature(1)), repository("shop/api", image(1, "v1"))
     kept = make_plan([here, there], policy(EVERYTHING), NOW).decisions[-1]
     assert (kept.repository, kept.cause, kept.needed_by) == ("signatures", "needed", (digest(1),))
@@ -278,7 +278,7 @@ def test_a_subject_in_another_repository_is_looked_for_there() -> None:
     assert make_plan([here], policy(EVERYTHING), NOW).decisions[-1].verdict == "delete"
 
 
-def test_an_image_goes_in_a_wave_after_all_that_need_it() -> None:
+def test_an_image_is_deleted_in_a_wave_after_its_owners() -> None:
     """An index of an index, its child, and the child's signature: each goes after what needs it."""
     images = [
         image(1),
@@ -331,7 +331,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("images", "verdict"), SIZES)
-def test_an_index_is_as_large_as_what_it_lists(images: list[Image], verdict: str) -> None:
+def test_larger_than_counts_the_children_of_an_index(images: list[Image], verdict: str) -> None:
     made = decisions(policy({"delete": {"larger_than": "100B", "digests": [digest(1)]}}), *images)
     assert made["1"].verdict == verdict
 
@@ -351,7 +351,7 @@ DAYS = {"a": 1, "b": 2, "c": 3, "d": 4}
         ({"keep": {"newest": 2, "newer_than": "1d"}}, ""),
     ],
 )
-def test_the_newest_stay(rule: dict[str, Any], stay: str) -> None:
+def test_keeps_the_newest(rule: dict[str, Any], stay: str) -> None:
     made = decisions(policy(EVERYTHING, rule), *(image(name, "x", days=days) for name, days in DAYS.items()))
     assert "".join(name for name in DAYS if made[name].verdict == "keep") == stay
 
@@ -365,7 +365,7 @@ def test_the_newest_stay(rule: dict[str, Any], stay: str) -> None:
         ({"beyond_newest": 1, "older_than": "2d"}, "cd"),
     ],
 )
-def test_beyond_the_newest_go(conditions: dict[str, Any], go: str) -> None:
+def test_deletes_images_beyond_the_newest(conditions: dict[str, Any], go: str) -> None:
     made = decisions(policy({"delete": conditions}), *(image(name, "x", days=days) for name, days in DAYS.items()))
     assert "".join(name for name in DAYS if made[name].verdict == "delete") == go
     assert all(made[name].reason.endswith(f"not one of the {conditions['beyond_newest']} newest") for name in go)
@@ -377,7 +377,7 @@ def test_of_equal_times_the_lower_digest_is_the_newer() -> None:
     assert (made[first.id[3:]].verdict, made[second.id[3:]].verdict) == ("keep", "delete")
 
 
-def test_an_unknown_time_is_kept_and_takes_no_place() -> None:
+def test_keeps_an_image_without_a_push_time_and_does_not_count_it() -> None:
     images = [image("a", days=None), image("b", days=2), image("c", days=3)]
     made = decisions(policy(EVERYTHING, {"keep": {"newest": 1}}), *images)
     assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "keep", "c": "delete"}
@@ -385,7 +385,7 @@ def test_an_unknown_time_is_kept_and_takes_no_place() -> None:
     assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "delete", "c": "delete"}
 
 
-def test_what_perhaps_passes_is_kept_only_while_there_is_room() -> None:
+def test_keeps_an_image_that_may_match_only_if_it_could_be_among_the_newest() -> None:
     """`b` may be small: it is kept while fewer than two that surely are rank before it."""
     rule = {"keep": {"newest": 2, "smaller_than": "1MB"}}
     room = decisions(
@@ -432,7 +432,7 @@ def test_children_referrers_and_locked_images_are_not_counted() -> None:
     }
 
 
-def test_per_registry_a_digest_takes_one_place_at_its_newest_time() -> None:
+def test_per_registry_counts_a_digest_once_at_its_newest_time() -> None:
     repositories = [
         repository("a", image("shared", days=9), image("x", days=3)),
         repository("b", image("shared", days=1), image("y", days=2), image("z", days=4)),
@@ -485,7 +485,7 @@ def test_rows_of_one_digest_are_one_image() -> None:
     assert decisions(policy(EVERYTHING), image(1), image(1, locked=True))["1"].cause == "locked"
 
 
-def test_an_unreadable_repository_stays_outside_all_totals_and_keeps_its_blobs() -> None:
+def test_an_unreadable_repository_is_in_no_total_and_keeps_its_blobs() -> None:
     shared = {"base": 70}
     repositories = [repository("a", image(1, layers=shared | {"own": 5})), repository("b", image(2, layers=shared))]
     plan = make_plan(
@@ -528,13 +528,13 @@ def test_the_json_is_the_contract() -> None:
     )
 
 
-def test_limits_are_asked_of_a_plan() -> None:
+def test_limits_apply_to_a_plan() -> None:
     plan = make_plan([repository("a", image(1))], policy(EVERYTHING), NOW, limits=Limits(max_images=0))
     assert plan.exceeded == (Exceeded("max_images", 1, 0),)
     assert make_plan([repository("a", image(1))], policy(EVERYTHING), NOW).exceeded == ()
 
 
-def test_ages_are_of_the_instant_that_is_given() -> None:
+def test_ages_are_relative_to_now() -> None:
     one = repository("a", image(1, "pr-1", days=13.5))
     verdicts = [make_plan([one], policy(PR), NOW + hours).decisions[0].verdict for hours in (timedelta(0), DAY / 2)]
     assert verdicts == ["keep", "delete"]
@@ -548,7 +548,7 @@ def test_ages_are_of_the_instant_that_is_given() -> None:
         pytest.param(None, {"keep_per_repository": 1}, id="always kept"),
     ],
 )
-def test_what_may_be_a_referrer_takes_no_place_in_a_count(rule: dict[str, Any] | None, options: dict[str, Any]) -> None:
+def test_does_not_count_a_possible_referrer(rule: dict[str, Any] | None, options: dict[str, Any]) -> None:
     rules = policy(EVERYTHING, *([rule] if rule else []))
     images = [image(1, "v2", days=5), image(2, "v1", days=6)]
     unread = [image(number, days=1, subject=None) for number in (3, 4)]
@@ -559,7 +559,7 @@ def test_what_may_be_a_referrer_takes_no_place_in_a_count(rule: dict[str, Any] |
     assert verdicts == {"1": "delete", "2": "delete", "3": "delete", "4": "keep"}
 
 
-def test_what_is_beyond_is_counted_without_what_may_be_a_referrer() -> None:
+def test_beyond_newest_does_not_count_a_possible_referrer() -> None:
     rules = policy({"name": "beyond", "delete": {"beyond_newest": 1}})
     made = decisions(rules, image(1, "v2", days=5), image(2, "v1", days=6), image(3, days=1, subject=None))
     assert {name: one.verdict for name, one in made.items()} == {"1": "keep", "2": "delete", "3": "keep"}

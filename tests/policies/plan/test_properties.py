@@ -48,7 +48,7 @@ def owners(repository: Repository) -> dict[str, set[str]]:
 
 
 @given(registries(), policies(), st.integers(0, 2))
-def test_nothing_kept_loses_what_it_needs(repositories: list[Repository], rules: Policy, keep: int) -> None:
+def test_no_kept_image_loses_an_image_that_it_needs(repositories: list[Repository], rules: Policy, keep: int) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
     gone = deleted(plan)
     everywhere = {image.digest for one in repositories for image in one.images}
@@ -86,7 +86,7 @@ def test_the_order_of_rows_repositories_and_rules_never_matters(
 
 
 @given(registries(), policies(), st.sets(st.sampled_from(["a", "ml/big", "gone"])))
-def test_bytes_are_those_of_plain_sets(repositories: list[Repository], rules: Policy, failed: set[str]) -> None:
+def test_counts_the_same_bytes_as_plain_sets(repositories: list[Repository], rules: Policy, failed: set[str]) -> None:
     unreadable = [Unreadable(repository=path, reason="a time-out") for path in failed]
     plan = make_plan(repositories, rules, NOW, unreadable=unreadable)
     gone = deleted(plan)
@@ -116,13 +116,13 @@ def agree_on_sizes(repositories: list[Repository]) -> bool:
 
 
 @given(registries(most=1).filter(agree_on_sizes), policies(counts=""))
-def test_a_plan_applied_and_made_again_is_empty(repositories: list[Repository], rules: Policy) -> None:
+def test_a_plan_after_its_own_deletions_is_empty(repositories: list[Repository], rules: Policy) -> None:
     gone = deleted(make_plan(repositories, rules, NOW))
     assert deleted(make_plan(without(repositories, gone), rules, NOW)) == set()
 
 
 @given(registries(most=1).filter(agree_on_sizes), policies(counts="repository"))
-def test_with_counts_it_is_empty_where_what_stays_is_still_what_it_was(
+def test_with_counts_a_plan_after_its_own_deletions_is_empty_if_kept_images_are_unchanged(
     repositories: list[Repository], rules: Policy
 ) -> None:
     """A tagged child that outlives its index is counted from then on; all others keep their places."""
@@ -141,7 +141,7 @@ def test_with_counts_it_is_empty_where_what_stays_is_still_what_it_was(
 
 
 @given(registries(), policies(), st.data())
-def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
+def test_removing_a_fact_deletes_no_image_that_was_kept(
     repositories: list[Repository], rules: Policy, data: st.DataObject
 ) -> None:
     rows = [(one.path, image) for one in repositories for image in one.images]
@@ -161,7 +161,9 @@ def test_forgetting_a_fact_deletes_nothing_it_was_kept_for(
 
 
 @given(registries(), policies(), st.integers(0, 1))
-def test_repository_by_repository_it_is_the_same_plan(repositories: list[Repository], rules: Policy, keep: int) -> None:
+def test_deciding_repository_by_repository_gives_the_same_plan(
+    repositories: list[Repository], rules: Policy, keep: int
+) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
     known = summarize([survey_of(build_graph(one), rules, NOW) for one in reversed(repositories)], rules)
     decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
