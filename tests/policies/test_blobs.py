@@ -30,8 +30,8 @@ def test_different_digests_have_different_rows(digests: list[str]) -> None:
     assert rows.shape == (len(digests), 4)
     assert len({tuple(row) for row in rows.tolist()}) == len(digests)
     assert len(set(keys(rows).tolist())) == len(digests)
-    for number, one in enumerate(digests):
-        assert digest_rows([one]).tolist() == rows[number : number + 1].tolist()
+    for number, text in enumerate(digests):
+        assert digest_rows([text]).tolist() == rows[number : number + 1].tolist()
 
 
 def test_lists_the_digests_that_are_not_sha256() -> None:
@@ -42,7 +42,7 @@ def test_lists_the_digests_that_are_not_sha256() -> None:
     usual.add([named(Blob(digest(1), 1), config=Blob(digest(2), 1))])
     assert usual.odd == Blobs().odd == ()
     assert digest_rows_and_odd([digest(1), digest(2), "sha256:" + "0" * 64])[1] == ()
-    assert all(digest_rows_and_odd([digest(1), one])[1] == (one,) for one in odd)
+    assert all(digest_rows_and_odd([digest(1), text])[1] == (text,) for text in odd)
 
 
 def numbers(blobs: Blobs, *digests: str) -> list[int]:
@@ -101,22 +101,24 @@ def test_counts_the_same_blobs_as_plain_sets(rows: list[tuple[int, list[int], in
     blobs, names = Blobs(), dict[int, set[int]]()
     for of, layers, config in rows:
         blob = None if config is None else Blob(digest(f"blob {config}"), config)
-        blobs.add([named(*(Blob(digest(f"blob {one}"), one) for one in layers), config=blob, of=of)])
+        blobs.add([named(*(Blob(digest(f"blob {size}"), size) for size in layers), config=blob, of=of)])
         names.setdefault(of, set()).update(layers, () if config is None else (config,))
     everything = sorted(set().union(*names.values()))
-    places = numbers(blobs, *(digest(f"blob {one}") for one in everything))
+    places = numbers(blobs, *(digest(f"blob {size}") for size in everything))
     references, stays = blobs.counted({digest(of) for of in going})
-    for one, place in zip(everything, places, strict=True):
-        users = {of for of, named_blobs in names.items() if one in named_blobs}
+    for size, place in zip(everything, places, strict=True):
+        users = {of for of, named_blobs in names.items() if size in named_blobs}
         assert (references[place], stays[place]) == (len(users & going), bool(users - going))
-        assert blobs.sizes[place] == one
+        assert blobs.sizes[place] == size
 
 
 @given(st.lists(st.sampled_from([digest(n) for n in range(4)] + ["sha512:ab", "x"]), max_size=12))
 def test_groups_bring_equal_digests_together(digests: list[str]) -> None:
     order, starts = groups(digest_rows(digests))
     ends = [*starts.tolist()[1:], len(digests)]
-    found = [[digests[place] for place in order[start:end]] for start, end in zip(starts.tolist(), ends, strict=False)]
-    assert all(len(set(group)) == 1 for group in found)
-    assert sorted(group[0] for group in found) == sorted(set(digests))
-    assert sorted(one for group in found for one in group) == sorted(digests)
+    grouped = [
+        [digests[place] for place in order[start:end]] for start, end in zip(starts.tolist(), ends, strict=False)
+    ]
+    assert all(len(set(group)) == 1 for group in grouped)
+    assert sorted(group[0] for group in grouped) == sorted(set(digests))
+    assert sorted(text for group in grouped for text in group) == sorted(digests)

@@ -90,7 +90,7 @@ def test_a_condition_answers_yes_no_or_unknown(condition: Condition, of: Image, 
 
 @pytest.mark.parametrize(("size", "answer"), [(101, YES), (100, NO), (None, UNKNOWN)])
 def test_the_size_of_an_index_includes_its_children(size: int | None, answer: Answer) -> None:
-    context = ConditionContext(NOW, lambda one: size if one.digest == digest(1) else 0)
+    context = ConditionContext(NOW, lambda row: size if row.digest == digest(1) else 0)
     assert LargerThan(100).holds(index(1, lists=[2]), context) is answer
 
 

@@ -38,7 +38,7 @@ def plan_context(*known: Image, settle: timedelta = DAY, since: timedelta = LONG
 def decided(rules: Policy, images: Iterable[Image], stands: PlanContext, **more: Any) -> dict[str, Decision]:
     """By the name an image was built of."""
     plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=stands, **more)
-    return {one.id.removeprefix("crp"): one for one in plan.decisions}
+    return {decision.id.removeprefix("crp"): decision for decision in plan.decisions}
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def decided(rules: Policy, images: Iterable[Image], stands: PlanContext, **more:
 )  # fmt: skip
 def test_untagged_for_reads_the_scan_history(known: list[Image], verdict: str, reason: str) -> None:
     rules = policy({"name": "r", "delete": {"untagged_for": "7d"}})
-    one = decided(rules, [image(1)], plan_context(*known, settle=0 * DAY))["1"]
-    assert (one.verdict, one.reason) == (verdict, reason)
+    decision = decided(rules, [image(1)], plan_context(*known, settle=0 * DAY))["1"]
+    assert (decision.verdict, decision.reason) == (verdict, reason)
 
 
 def test_counts_per_registry_use_the_scan_history_of_every_repository() -> None:
@@ -61,7 +61,7 @@ def test_counts_per_registry_use_the_scan_history_of_every_repository() -> None:
     old, new = image(1, days=60), image(2, days=50)
     known = {"a": seen(old), "b": seen(new)}
     plan = make_plan([repository("a", old), repository("b", new)], rules, NOW, plan_context=PlanContext(history=known))
-    assert [one.verdict for one in plan.decisions] == ["delete", "keep"]
+    assert [decision.verdict for decision in plan.decisions] == ["delete", "keep"]
 
 
 def test_a_keep_rule_keeps_an_image_that_no_scan_has_seen() -> None:
@@ -118,9 +118,11 @@ CASES: list[Any] = [
 def test_keeps_unsettled_images_and_all_that_they_need(
     images: list[Image], known: list[Image], causes: dict[str, str]
 ) -> None:
-    found = decided(policy(EVERYTHING), images, plan_context(*known))
-    assert {name: one.cause for name, one in found.items()} == causes
-    assert all((one.verdict == "delete") is (one.cause in ("selected", "follows")) for one in found.values())
+    decisions = decided(policy(EVERYTHING), images, plan_context(*known))
+    assert {name: decision.cause for name, decision in decisions.items()} == causes
+    assert all(
+        (decision.verdict == "delete") is (decision.cause in ("selected", "follows")) for decision in decisions.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,8 @@ def test_the_reason_says_since_when_an_image_is_unsettled(
 
 def test_the_reason_names_the_unsettled_child_that_keeps_an_index() -> None:
     images = [index(9, "pr-1", lists=[1]), A]
-    found = decided(policy(PR), images, plan_context(images[0]))
-    assert found["9"].reason == (
+    decisions = decided(policy(PR), images, plan_context(images[0]))
+    assert decisions["9"].reason == (
         f"an image that would be deleted with it is not settled: sha256:{digest(1)[7:19]}…, "
         "no earlier complete scan has seen it; settle requires 1 day"
     )
@@ -151,7 +153,7 @@ def test_the_reason_names_the_unsettled_child_that_keeps_an_index() -> None:
 def test_settle_applies_after_all_other_causes() -> None:
     rules = policy(EVERYTHING, {"name": "kept", "keep": {"tags": ["v1"]}})
     images = [image(1, "v1"), image(2, locked=True), image(3)]
-    causes = {name: one.cause for name, one in decided(rules, images, plan_context()).items()}
+    causes = {name: decision.cause for name, decision in decided(rules, images, plan_context()).items()}
     assert causes == {"1": "kept_by_rule", "2": "locked", "3": "unsettled"}
 
 
@@ -163,14 +165,14 @@ def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str
     """What scans have seen of some of these images: long ago, lately, or with other tags."""
     kinds = st.sampled_from(["never", "long", "lately", "retagged"])
     history = {}
-    for one in repositories:
-        before, found = NO_HISTORY, {"long": [], "lately": [], "retagged": []}
-        for row in merge_rows(one.images):
+    for repo in repositories:
+        before, by_kind = NO_HISTORY, {"long": [], "lately": [], "retagged": []}
+        for row in merge_rows(repo.images):
             kind = data.draw(kinds)
             if kind != "never":
-                found[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
-        before = update_history(before, [*found["long"], *found["retagged"]], NOW - LONG)
-        history[one.path] = update_history(before, [row for rows in found.values() for row in rows], NOW - DAY / 2)
+                by_kind[kind].append(replace(row, tags=("other",)) if kind == "retagged" else row)
+        before = update_history(before, [*by_kind["long"], *by_kind["retagged"]], NOW - LONG)
+        history[repo.path] = update_history(before, [row for rows in by_kind.values() for row in rows], NOW - DAY / 2)
     return history
 
 
@@ -183,28 +185,28 @@ def test_settle_deletes_no_owned_image_without_its_owners(
     stands = PlanContext(history=history, settle=DAY)
     without = deleted(make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history)))
     plan = make_plan(repositories, rules, NOW, plan_context=stands)
-    gone, found = deleted(plan), by_key(plan)
+    gone, decisions = deleted(plan), by_key(plan)
     assert gone <= without
-    for one in repositories:
-        images = {row.digest: row for row in merge_rows(one.images)}
-        unsettled = stands.unsettled(one.path, list(images.values()), NOW)
-        needs = owners(one)
+    for repo in repositories:
+        images = {row.digest: row for row in merge_rows(repo.images)}
+        unsettled = stands.unsettled(repo.path, list(images.values()), NOW)
+        needs = owners(repo)
         for name, row in images.items():
-            if (one.path, name) in gone:
+            if (repo.path, name) in gone:
                 assert name not in unsettled
-                assert all((one.path, owner) in gone for owner in needs[name] if owner in images)
-            elif (one.path, name) in without:
-                assert found[one.path, name].cause in ("unsettled", "needed")
+                assert all((repo.path, owner) in gone for owner in needs[name] if owner in images)
+            elif (repo.path, name) in without:
+                assert decisions[repo.path, name].cause in ("unsettled", "needed")
                 # An untagged child, or a referrer, would have followed: so what it belongs to stays as well.
                 is_child = any(name in (images[owner].children or ()) for owner in needs[name])
                 if name in unsettled and (not row.tags if is_child else needs[name]):
-                    assert not any((one.path, owner) in gone for owner in needs[name])
+                    assert not any((repo.path, owner) in gone for owner in needs[name])
 
 
 @settings(max_examples=50, deadline=None)
 @given(registries(), policies())
 def test_settle_changes_nothing_if_every_image_is_settled(repositories: list[Repository], rules: Policy) -> None:
-    history = {one.path: update_history(NO_HISTORY, merge_rows(one.images), NOW - LONG) for one in repositories}
+    history = {repo.path: update_history(NO_HISTORY, merge_rows(repo.images), NOW - LONG) for repo in repositories}
     plan = make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history))
     assert make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history, settle=LONG)) == plan
 
@@ -215,7 +217,7 @@ def test_the_order_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, data: st.DataObject
 ) -> None:
     stands = PlanContext(history=remembering(data, repositories), settle=DAY)
-    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    shuffled = [replace(repo, images=tuple(random.sample(repo.images, len(repo.images)))) for repo in repositories]
     random.shuffle(shuffled)
     plan = make_plan(repositories, policy(*rules), NOW, plan_context=stands)
     assert make_plan(shuffled, policy(*rules), NOW, plan_context=stands) == plan
@@ -224,18 +226,21 @@ def test_the_order_never_matters(
 def untimed(repositories: list[Repository], before: datetime | None) -> list[Repository]:
     """The same, without the push times before an instant; None: without any."""
 
-    def one(row: Image) -> Image:
+    def forget(row: Image) -> Image:
         early = row.created_at is not None and (before is None or row.created_at < before)
         return replace(row, created_at=None) if early else row
 
     return [
-        replace(repository, images=tuple(one(row) for row in merge_rows(repository.images)))
+        replace(repository, images=tuple(forget(row) for row in merge_rows(repository.images)))
         for repository in repositories
     ]
 
 
 def essence(plan: WholePlan) -> dict[tuple[str, str], tuple[object, ...]]:
-    return {key: (one.verdict, one.cause, one.rule, one.needed_by) for key, one in by_key(plan).items()}
+    return {
+        key: (decision.verdict, decision.cause, decision.rule, decision.needed_by)
+        for key, decision in by_key(plan).items()
+    }
 
 
 @settings(max_examples=50, deadline=None)
@@ -245,21 +250,26 @@ def test_an_untrusted_push_time_decides_like_an_unknown_one(
 ) -> None:
     times = distrust("a restore") if days is None else trusted_after(NOW - days * DAY)
     before = None if days is None else NOW - days * DAY
-    told = make_plan(repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(push_times=times))
+    untrusted = make_plan(
+        repositories, rules, NOW, keep_per_repository=keep, plan_context=PlanContext(push_times=times)
+    )
     without = make_plan(untimed(repositories, before), rules, NOW, keep_per_repository=keep)
-    assert essence(told) == essence(without)
-    assert told.totals == without.totals
-    order = [(one.repository, one.digest, one.created_at) for one in make_plan(repositories, rules, NOW).decisions]
-    assert [(one.repository, one.digest, one.created_at) for one in told.decisions] == order
+    assert essence(untrusted) == essence(without)
+    assert untrusted.totals == without.totals
+    order = [
+        (decision.repository, decision.digest, decision.created_at)
+        for decision in make_plan(repositories, rules, NOW).decisions
+    ]
+    assert [(decision.repository, decision.digest, decision.created_at) for decision in untrusted.decisions] == order
 
 
 def test_reasons_quote_the_suspicion() -> None:
     rules = policy(
         {"name": "old", "delete": {"older_than": "7d"}}, {"name": "n", "keep": {"newest": 1, "tagged": True}}
     )
-    one = decided(rules, [image(1), image(2, "v1")], PlanContext(push_times=distrust("it was restored")))
-    assert one["1"].reason == "no rule selects it; old: its push time is not trusted: it was restored"
-    assert one["2"].reason == "its push time is not trusted: it was restored"
+    decisions = decided(rules, [image(1), image(2, "v1")], PlanContext(push_times=distrust("it was restored")))
+    assert decisions["1"].reason == "no rule selects it; old: its push time is not trusted: it was restored"
+    assert decisions["2"].reason == "its push time is not trusted: it was restored"
     trusted = PlanContext(push_times=trusted_after(NOW - 20 * DAY))
     early = decided(rules, [image(1), image(3, days=10)], trusted)
     assert early["1"].reason == (
@@ -269,9 +279,9 @@ def test_reasons_quote_the_suspicion() -> None:
 
 
 def test_keeps_every_image_whose_rank_is_unknown_for_keep_per_repository() -> None:
-    found = decided(policy(EVERYTHING), [A, B], PlanContext(push_times=distrust("restored")), keep_per_repository=1)
-    assert {one.cause for one in found.values()} == {"keep_per_repository"}
-    assert found["1"].reason == (
+    decisions = decided(policy(EVERYTHING), [A, B], PlanContext(push_times=distrust("restored")), keep_per_repository=1)
+    assert {decision.cause for decision in decisions.values()} == {"keep_per_repository"}
+    assert decisions["1"].reason == (
         "perhaps one of the 1 newest of its repository: its push time is not trusted: restored"
     )
 
@@ -316,9 +326,9 @@ def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
     images: list[Image], known: list[Image], believed: bool
 ) -> None:
     stands = PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})
-    found = decided(RESTORED, images, stands).values()
-    assert all("not trusted" not in one.reason for one in found) is believed
-    assert any(one.verdict == "delete" for one in found) is believed
+    decisions = decided(RESTORED, images, stands).values()
+    assert all("not trusted" not in decision.reason for decision in decisions) is believed
+    assert any(decision.verdict == "delete" for decision in decisions) is believed
 
 
 @pytest.mark.parametrize(
@@ -333,10 +343,10 @@ def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
 )
 def test_distrusts_push_times_after_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
     known = [image(n, days=AT) for n in range(moved + stayed)]
-    hours_apart = [replace(one, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, one in enumerate(known)]
+    hours_apart = [replace(row, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, row in enumerate(known)]
     images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]
     images += [image(n, days=n) for n in range(100, 100 + new)]
-    found = decided(RESTORED, images, PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})).values()
-    doubts = {one.reason for one in found if "an earlier scan saw them" in one.reason}
+    decisions = decided(RESTORED, images, PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})).values()
+    doubts = {decision.reason for decision in decisions if "an earlier scan saw them" in decision.reason}
     assert bool(doubts) is not believed
-    assert any(one.verdict == "delete" for one in found) is believed
+    assert any(decision.verdict == "delete" for decision in decisions) is believed

@@ -95,13 +95,13 @@ def test_a_policy_that_never_deletes_is_a_policy(text: str) -> None:
 
 
 def test_equal_policies_have_equal_hashes() -> None:
-    one = rules("[{name: a, delete: {older_than: 2w, tags: [x]}}]")
+    first = rules("[{name: a, delete: {older_than: 2w, tags: [x]}}]")
     same = rules("- name: a\n  delete:\n    tags: ['x']\n    older_than: 14d\n")
-    assert one.sha256 == same.sha256
-    assert len(one.sha256) == 64
+    assert first.sha256 == same.sha256
+    assert len(first.sha256) == 64
     others = ["[{name: b, delete: {older_than: 2w, tags: [x]}}]", "[{name: a, delete: {older_than: 15d, tags: [x]}}]",
               "[{name: a, keep: {older_than: 2w, tags: [x]}}]"]  # fmt: skip
-    assert one.sha256 not in {rules(other).sha256 for other in others}
+    assert first.sha256 not in {rules(other).sha256 for other in others}
 
 
 def delete(text: str) -> str:
@@ -269,14 +269,16 @@ def test_each_mistake_of_a_policy_has_its_exact_line(row: tuple[str, str]) -> No
     text, message = row
     policy, mistakes = read(text)
     assert policy is None
-    assert [str(one) for one in mistakes] == [f"policies.nightly{'' if message.startswith('[') else ': '}{message}"]
+    assert [str(mistake) for mistake in mistakes] == [
+        f"policies.nightly{'' if message.startswith('[') else ': '}{message}"
+    ]
 
 
 @pytest.mark.parametrize("key", sorted(LATER))
 @pytest.mark.parametrize(("kind", "known"), [("delete", IN_DELETE), ("keep", IN_KEEP)])
 def test_rejects_conditions_that_are_not_built_yet_by_name(kind: str, known: str, key: str) -> None:
     _, mistakes = read(f"[{{name: a, {kind}: {{all: true, {key}: 3}}}}]")
-    assert [str(one) for one in mistakes] == [
+    assert [str(mistake) for mistake in mistakes] == [
         f"policies.nightly[0].{kind}.{key}: is not built yet; known here: {known}"
     ]
 
@@ -286,7 +288,7 @@ def test_reports_all_mistakes_at_once() -> None:
         "[{name: a, delete: {older_than: 5, larger_than: x, tags: ['re:(', ok, '[']}}, {name: a},"
         " {name: b, keep: {new: 3}}]"
     )
-    assert [one.path.removeprefix("policies.nightly") for one in mistakes] == [
+    assert [mistake.path.removeprefix("policies.nightly") for mistake in mistakes] == [
         "[0].delete.tags[0]", "[0].delete.tags[2]", "[0].delete.older_than", "[0].delete.larger_than",
         "[1].name", "[1]", "[2].keep.new",
     ]  # fmt: skip
@@ -298,7 +300,7 @@ def test_reports_all_mistakes_at_once() -> None:
 def test_no_document_raises_an_error(document: Any) -> None:
     policy, mistakes = parse_policy("x", document, "policies.x")
     assert policy is None
-    assert all(str(one).startswith("policies.x") for one in mistakes)
+    assert all(str(mistake).startswith("policies.x") for mistake in mistakes)
     assert mistakes
 
 

@@ -37,7 +37,7 @@ class Outer(Form):
 def mistakes(tree: object) -> list[str]:
     with pytest.raises(ValidationError) as raised:
         Outer.model_validate(tree, context={})
-    return [str(one) for one in mistakes_of(raised.value, Outer, tree, "top")]
+    return [str(mistake) for mistake in mistakes_of(raised.value, Outer, tree, "top")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_path_hides_the_member_of_a_union() -> None:
 
     with pytest.raises(ValidationError) as raised:
         Choice.model_validate({"one": {f"{TAG}hidden": {"even": 3}}}, context={})
-    assert [one.path for one in mistakes_of(raised.value, Choice, {}, "top")] == ["top.one.even"]
+    assert [mistake.path for mistake in mistakes_of(raised.value, Choice, {}, "top")] == ["top.one.even"]
 
 
 def test_does_not_read_values_of_the_program_again() -> None:

@@ -16,7 +16,7 @@ A_PATTERN = 'write, for example, ["pr-*"]'
 def lines(form: type[Form], tree: object) -> list[str]:
     with pytest.raises(ValidationError) as raised:
         form.model_validate(tree, context={})
-    return [str(one) for one in mistakes_of(raised.value, form, tree, "r")]
+    return [str(mistake) for mistake in mistakes_of(raised.value, form, tree, "r")]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_rejects_a_condition_that_is_not_built_yet_by_name(form: type[Form], key
     ],
 )  # fmt: skip
 def test_rejects_an_invalid_rule(tree: object, line: str | None) -> None:
-    found = lines(RuleForm, tree)
+    reported = lines(RuleForm, tree)
     if line is None:
-        assert [one.partition(":")[0] for one in found] == ["r.repositories[0]"]
+        assert [text.partition(":")[0] for text in reported] == ["r.repositories[0]"]
     else:
-        assert found == [line]
+        assert reported == [line]
 
 
 @pytest.mark.parametrize(("pattern", "paths"), [("pr-*", False), ("ml/**", True), ("re:v[0-9]+", False)])

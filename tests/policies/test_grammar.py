@@ -133,12 +133,12 @@ def test_a_remedy_suggests_a_pattern_that_a_tag_can_match(text: str) -> None:
     except ValueError:
         return
     message = refused(text, paths=False)
-    found = SUGGESTED.search(message or "")
-    if found is None:
+    suggested = SUGGESTED.search(message or "")
+    if suggested is None:
         return
-    for one in re.findall(r'"([^"]*)"', found[1]) if found[1] is not None else [found[2]]:
-        Patterns((one,))
-        assert refused(one, paths=False) is None
+    for pattern in re.findall(r'"([^"]*)"', suggested[1]) if suggested[1] is not None else [suggested[2]]:
+        Patterns((pattern,))
+        assert refused(pattern, paths=False) is None
 
 
 def test_rejects_a_policy_with_an_impossible_pattern() -> None:
@@ -148,7 +148,7 @@ def test_rejects_a_policy_with_an_impossible_pattern() -> None:
     ]
     parsed, mistakes = parse_policy("p", rules, "p")
     assert parsed is None
-    assert sorted(one.path for one in mistakes) == [
+    assert sorted(mistake.path for mistake in mistakes) == [
         "p[0].keep.tags[1]", "p[1].delete.any_tag[0]", "p[1].delete.except_tags[0]", "p[1].repositories[0]"
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from tests.support.builders import DAY, NOW, digest, image, index
 
 def test_a_hold_ends_at_its_instant():
     holds = Holds((Hold(kind="image", value="x", until=NOW), Hold(kind="image", value="y", until=NOW + DAY)))
-    assert [one.value for one in holds.at(NOW).holds] == ["y"]
+    assert [hold.value for hold in holds.at(NOW).holds] == ["y"]
 
 
 A, B = image("a", "v1", "pr-1"), image("b")
@@ -30,7 +30,7 @@ A, B = image("a", "v1", "pr-1"), image("b")
     ],
 )
 def test_a_hold_keeps_the_images_that_it_names(hold, names):
-    assert "".join(name for name, one in [("a", A), ("b", B)] if hold.on("shop/api", one)) == names
+    assert "".join(name for name, row in [("a", A), ("b", B)] if hold.on("shop/api", row)) == names
     assert set(Holds((hold,)).on("shop/api", [A, B])) == {digest(name) for name in names}
 
 

@@ -101,7 +101,7 @@ def test_more_deletions_are_never_within_limits_that_fewer_are_over(images: int,
     )
 
     def over(delete: int) -> set[str]:
-        return {one.limit for one in exceeded(Totals(images=images, delete=delete), limits)}
+        return {limit.limit for limit in exceeded(Totals(images=images, delete=delete), limits)}
 
     assert over(fewer) <= over(more)
 

@@ -29,10 +29,10 @@ def test_a_mistake_is_one_line(mistake: Mistake | BadValueError, line: str) -> N
     ],
 )
 def test_joins_the_path_of_a_value(steps: list[str | int], path: str) -> None:
-    found = ""
+    joined = ""
     for step in steps:
-        found = join(found, step)
-    assert found == path
+        joined = join(joined, step)
+    assert joined == path
 
 
 @pytest.mark.parametrize(("path", "what"), [("a.b", "key"), ("a[1]", "item")])

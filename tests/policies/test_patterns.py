@@ -49,16 +49,16 @@ def test_a_pattern_of_paths_matches_the_whole_path(pattern: str, name: str, matc
 
 
 @pytest.mark.parametrize(
-    ("patterns", "name", "found"),
+    ("patterns", "name", "expected"),
     [
         (("a*", "ab", "re:.b"), "ab", "ab"), (("b*", "a*"), "ab", "a*"), (("re:x", "re:a."), "ab", "re:a."),
         (("?", "*b*c"), "abc", "*b*c"), (("x", "y*"), "abc", None),
     ],
 )  # fmt: skip
 def test_the_first_of_several_patterns_that_matches_is_named(
-    patterns: tuple[str, ...], name: str, found: str | None
+    patterns: tuple[str, ...], name: str, expected: str | None
 ) -> None:
-    assert Patterns(patterns).match(name) == found
+    assert Patterns(patterns).match(name) == expected
 
 
 RE2 = "; write it in RE2 syntax, without look-around and back-references"
@@ -112,9 +112,9 @@ _EXPRESSIONS = st.recursive(
     lambda inner: st.one_of(
         st.tuples(inner, inner).map("".join),
         st.tuples(inner, inner).map(lambda two: f"(?:{two[0]}|{two[1]})"),
-        inner.map(lambda one: f"(?:{one})*"),
-        inner.map(lambda one: f"(?:{one})?"),
-        inner.map(lambda one: f"(?:{one}){{2,3}}"),
+        inner.map(lambda text: f"(?:{text})*"),
+        inner.map(lambda text: f"(?:{text})?"),
+        inner.map(lambda text: f"(?:{text}){{2,3}}"),
     ),
     max_leaves=6,
 )
@@ -122,7 +122,7 @@ _EXPRESSIONS = st.recursive(
 
 @given(st.lists(_EXPRESSIONS, min_size=1, max_size=3), st.text("abBé0\U0010ffff\x7f", max_size=20))
 def test_no_shortcut_changes_the_matches_of_an_expression(expressions: list[str], name: str) -> None:
-    patterns = tuple(f"re:(?:{one})" for one in expressions)
+    patterns = tuple(f"re:(?:{text})" for text in expressions)
     expected = [pattern for pattern in patterns if re2.fullmatch(pattern[3:], name)]
     assert Patterns(patterns).match(name) == (expected[0] if expected else None)
 

@@ -36,11 +36,11 @@ def kept(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0, 
     plan = make_plan(
         repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=plan_context.get("at", FIRST_SEEN)
     )
-    return {one.id.removeprefix("crp") for one in plan.decisions if one.verdict == "keep"}
+    return {decision.id.removeprefix("crp") for decision in plan.decisions if decision.verdict == "keep"}
 
 
 def ids(*images: Image) -> set[str]:
-    return {one.id.removeprefix("crp") for one in images}
+    return {image_.id.removeprefix("crp") for image_ in images}
 
 
 def counted(n: int, way: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_keeps_all_images_that_tie_at_the_nth_place(way: str, n: int, stay: list
 @pytest.mark.parametrize("way", WAYS)
 def test_times_of_the_registry_keep_their_order_by_digest(way: str) -> None:
     asked = counted(1, way)
-    lowest = min(SAME, key=lambda one: one.digest)
+    lowest = min(SAME, key=lambda row: row.digest)
     stay = kept(asked["rules"], repository("a", *SAME), keep=asked.get("keep", 0), at=PlanContext())
     assert stay == ids(lowest)
 
@@ -100,7 +100,9 @@ def test_the_reason_says_that_the_order_is_unknown(way: str, reason: str) -> Non
         keep_per_repository=asked.get("keep", 0),
         plan_context=FIRST_SEEN,
     )
-    assert {one.reason for one in plan.decisions if one.digest in {same.digest for same in SAME}} == {reason}
+    assert {decision.reason for decision in plan.decisions if decision.digest in {same.digest for same in SAME}} == {
+        reason
+    }
 
 
 def undecidable(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0) -> int:
@@ -149,7 +151,7 @@ def test_the_order_of_images_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, keep: int
 ) -> None:
     made = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN)
-    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    shuffled = [replace(repo, images=tuple(random.sample(repo.images, len(repo.images)))) for repo in repositories]
     random.shuffle(shuffled)
     assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep, plan_context=FIRST_SEEN) == made
 
@@ -190,9 +192,11 @@ def test_without_an_order_no_more_images_are_deleted(
     ],
 )
 def test_finds_a_push_time_that_more_than_half_share(seconds: list[float], images: int, share: float | None) -> None:
-    column = push_seconds([replace(image(n), created_at=NOW + timedelta(seconds=one)) for n, one in enumerate(seconds)])
-    found = shared_time([column[:1], column[1:]], images)
-    assert (found.share if found else None) == share
+    column = push_seconds(
+        [replace(image(n), created_at=NOW + timedelta(seconds=second)) for n, second in enumerate(seconds)]
+    )
+    shared = shared_time([column[:1], column[1:]], images)
+    assert (shared.share if shared else None) == share
 
 
 def test_reads_a_day_in_a_tag() -> None:

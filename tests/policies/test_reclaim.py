@@ -19,8 +19,8 @@ def decided(path: str, *images: Image) -> RepositoryPlan:
 
 
 def totals(*plans: RepositoryPlan) -> tuple[int, int]:
-    found = add_up(plan.totals for plan in plans).totals
-    return found.reclaimable_bytes, found.registry_bytes
+    totals = add_up(plan.totals for plan in plans).totals
+    return totals.reclaimable_bytes, totals.registry_bytes
 
 
 def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object = 1) -> Image:
@@ -60,12 +60,12 @@ def hexadecimal(row: list[int]) -> str:
 
 def test_separates_digests_with_the_same_key() -> None:
     """Two digests that were made so that their keys are equal: the sort by key alone would take them for one blob."""
-    one = [12345, 0, 0, 0]
+    row = [12345, 0, 0, 0]
     other = [0, 12345 * int(_MIX[0]) * pow(int(_MIX[1]), -1, 2**64) % 2**64, 0, 0]
-    digests = [hexadecimal(one), hexadecimal(other)]
+    digests = [hexadecimal(row), hexadecimal(other)]
     first, second = keys(digest_rows(digests)).tolist()
     assert first == second
-    assert digest_rows(digests).tolist() == [one, other]
+    assert digest_rows(digests).tolist() == [row, other]
     blobs = [Blob(digests[0], 3), Blob(digests[1], 4), Blob(digest("else"), 10)]
     plans = [
         decided("a", named(*blobs)),
@@ -87,5 +87,5 @@ def test_finds_the_freed_blobs_of_an_image() -> None:
     assert names == [[1, 2, 3, 5], [4]]
     assert blobs.of(named(of=3)) == frozenset()
     assert sorted(blobs.sizes.tolist()) == [1, 2, 3, 4, 5]
-    found = repository_totals(blobs, {digest(1)}, counts=Totals(), rule_selected={})
-    assert add_up([found]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)
+    totals = repository_totals(blobs, {digest(1)}, counts=Totals(), rule_selected={})
+    assert add_up([totals]).totals == Totals(reclaimable_bytes=11, registry_bytes=15)

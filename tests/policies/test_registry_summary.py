@@ -18,7 +18,7 @@ NEWEST = policy({"name": "newest", "keep": {"newest": 2, "per": "registry"}}, {"
 def surveys(rules: Policy, *repositories: list[Image], plan_context: PlanContext | None = None) -> list[Survey]:
     plan_context = plan_context or PlanContext()
     named = [repository(f"r{number}", *images) for number, images in enumerate(repositories)]
-    return [survey_of(build_graph(one), rules, NOW, plan_context) for one in named]
+    return [survey_of(build_graph(listed), rules, NOW, plan_context) for listed in named]
 
 
 def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
@@ -36,8 +36,8 @@ def summary(rules: Policy, *repositories: list[Image]) -> RegistrySummary:
     ],
 )
 def test_finds_a_subject_in_another_repository(others: list[list[Image]], somewhere: bool) -> None:
-    found = summary(NO_COUNT, [image("sbom", subject=digest("subject"))], *others)
-    assert found.foreign_subjects == (frozenset([digest("subject")]) if somewhere else frozenset())
+    summarized = summary(NO_COUNT, [image("sbom", subject=digest("subject"))], *others)
+    assert summarized.foreign_subjects == (frozenset([digest("subject")]) if somewhere else frozenset())
 
 
 def test_a_subject_in_the_same_repository_is_not_foreign() -> None:
@@ -52,14 +52,14 @@ def test_finds_subjects_that_are_not_sha256() -> None:
 
 
 def test_the_newest_are_those_of_all_repositories() -> None:
-    found = summary(NEWEST, [image(1, days=1), image(2, days=8)], [image(3, days=2), image(4, days=3)])
-    assert found.newest["newest"].digests == {digest(1), digest(3)}
-    assert found.newest["newest"].last == (NOW - 2 * DAY, digest(3))
+    summarized = summary(NEWEST, [image(1, days=1), image(2, days=8)], [image(3, days=2), image(4, days=3)])
+    assert summarized.newest["newest"].digests == {digest(1), digest(3)}
+    assert summarized.newest["newest"].last == (NOW - 2 * DAY, digest(3))
 
 
 def test_counts_a_digest_in_two_repositories_once() -> None:
-    found = summary(NEWEST, [image(1, days=1)], [image(1, days=2)], [image(2, days=3), image(3, days=4)])
-    assert found.newest["newest"].digests == {digest(1), digest(2)}
+    summarized = summary(NEWEST, [image(1, days=1)], [image(1, days=2)], [image(2, days=3), image(3, days=4)])
+    assert summarized.newest["newest"].digests == {digest(1), digest(2)}
 
 
 def test_counts_a_referrer_only_if_no_repository_has_its_subject() -> None:
@@ -113,7 +113,7 @@ def test_the_summary_equals_one_ranking_in_any_order(repositories, random) -> No
     for rows in repositories:
         for of, days in dict(rows).items():
             newest[digest(of)] = min(days, newest.get(digest(of), days))
-    expected = sorted(newest, key=lambda one: (newest[one], one))[:2]
+    expected = sorted(newest, key=lambda key: (newest[key], key))[:2]
     assert summarize(parts, NEWEST).newest["newest"].digests == set(expected)
     random.shuffle(parts)
     assert summarize(parts, NEWEST).newest["newest"].digests == set(expected)

@@ -67,16 +67,16 @@ def test_counts_a_digest_once_at_its_newest_time() -> None:
 )
 def test_keeps_an_image_that_may_match_if_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
     top = Newest.of(n, [(TODAY, B), (YESTERDAY, B + "x")][: max(n, 0)])
-    one = Image(digest=perhaps[1], created_at=perhaps[0])
-    assert top.narrow(RuleMatches([], [one]), beyond=False) == RuleMatches([], [one] if kept else [])
-    assert top.narrow(RuleMatches([], [one]), beyond=True) == RuleMatches([], [one])
+    candidate = Image(digest=perhaps[1], created_at=perhaps[0])
+    assert top.narrow(RuleMatches([], [candidate]), beyond=False) == RuleMatches([], [candidate] if kept else [])
+    assert top.narrow(RuleMatches([], [candidate]), beyond=True) == RuleMatches([], [candidate])
 
 
 def causes(n: int, *images: Image) -> dict[str, str]:
     """What becomes of the images of `a` beside one in `b`, when the newest N of the registry stay."""
     rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": n, "per": "registry"}})
     plan = make_plan([repository("a", *images), repository("b", image("b", days=5))], rules, NOW)
-    return {one.id.removeprefix("crp"): one.cause for one in plan.decisions}
+    return {decision.id.removeprefix("crp"): decision.cause for decision in plan.decisions}
 
 
 def test_counts_per_registry() -> None:

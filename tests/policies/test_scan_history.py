@@ -84,15 +84,19 @@ def modelled(before: Mapping[str, Entry], scan: Scan, now: datetime, accepted: d
     return after
 
 
-def told(seen: RepositoryHistory) -> set[tuple[object, ...]]:
+def history_rows(seen: RepositoryHistory) -> set[tuple[object, ...]]:
     columns = (seen.keys.tolist(), seen.tags.tolist(), seen.first.tolist(), seen.since.tolist(), seen.missing.tolist())
     return {(*key, *facts) for key, *facts in zip(*columns, strict=True)}
 
 
 def modelled_rows(model: Mapping[str, Entry]) -> set[tuple[object, ...]]:
     return {
-        (*digest_rows([name])[0, :2].tolist(), tags_hash(one.tags), *map(micro, (one.first, one.since, one.missing)))
-        for name, one in model.items()
+        (
+            *digest_rows([name])[0, :2].tolist(),
+            tags_hash(entry.tags),
+            *map(micro, (entry.first, entry.since, entry.missing)),
+        )
+        for name, entry in model.items()
     }
 
 
@@ -108,16 +112,16 @@ def test_any_sequence_of_scans_gives_the_history_of_a_plain_dict(history: Sequen
         now = NOW + number * DAY
         accepted = now - DAY / 2 if scan.accepts else accepted
         ours = digest_rows(sorted(scan.ours))
-        missed = find_absent(seen, digest_rows(list(scan.listing)), ours, accepted)
+        absent = find_absent(seen, digest_rows(list(scan.listing)), ours, accepted)
         gone = {
-            name: one
-            for name, one in model.items()
+            name: entry
+            for name, entry in model.items()
             if name not in scan.listing
             and name not in scan.ours
-            and (one.missing is None or accepted is None or one.missing > accepted)
+            and (entry.missing is None or accepted is None or entry.missing > accepted)
         }
-        assert missed.new == sum(one.missing is None for one in gone.values())
-        assert missed.old == sum(one.missing is not None for one in gone.values())
+        assert absent.new == sum(entry.missing is None for entry in gone.values())
+        assert absent.old == sum(entry.missing is not None for entry in gone.values())
         seen = update_history(
             seen,
             images(scan.listing),
@@ -127,13 +131,13 @@ def test_any_sequence_of_scans_gives_the_history_of_a_plain_dict(history: Sequen
             suspicious_absence=scan.suspicious_absence,
         )
         model = modelled(model, scan, now, accepted)
-        assert told(seen) == modelled_rows(model)
+        assert history_rows(seen) == modelled_rows(model)
         assert len(seen) == len(model)
-        assert told(RepositoryHistory.unpack(seen.pack())) == told(seen)
+        assert history_rows(RepositoryHistory.unpack(seen.pack())) == history_rows(seen)
         assert seen.lookup(NAMES) == {
-            name: DigestHistory(one.first, one.since, tags_hash(one.tags))
-            for name, one in model.items()
-            if one.missing is None
+            name: DigestHistory(entry.first, entry.since, tags_hash(entry.tags))
+            for name, entry in model.items()
+            if entry.missing is None
         }
 
 
@@ -141,12 +145,12 @@ def test_any_sequence_of_scans_gives_the_history_of_a_plain_dict(history: Sequen
 @given(listings, st.randoms(use_true_random=False))
 def test_the_order_of_images_does_not_matter(listing: Listing, random) -> None:
     rows = images(listing)
-    shuffled = [replace_tags(one, random.sample(one.tags, len(one.tags))) for one in random.sample(rows, len(rows))]
+    shuffled = [replace_tags(row, random.sample(row.tags, len(row.tags))) for row in random.sample(rows, len(rows))]
     assert update_history(NO_HISTORY, shuffled, NOW).pack() == update_history(NO_HISTORY, rows, NOW).pack()
 
 
-def replace_tags(one: Image, tags: list[str]) -> Image:
-    return Image(digest=one.digest, tags=tuple(tags))
+def replace_tags(row: Image, tags: list[str]) -> Image:
+    return Image(digest=row.digest, tags=tuple(tags))
 
 
 @settings(deadline=None)
@@ -154,7 +158,7 @@ def replace_tags(one: Image, tags: list[str]) -> Image:
 def test_a_scan_that_sees_the_same_again_changes_no_byte(listing: Listing) -> None:
     once = update_history(NO_HISTORY, images(listing), NOW)
     again = update_history(once, images(listing), NOW + DAY)
-    assert told(again) == told(once)
+    assert history_rows(again) == history_rows(once)
     assert again.pack() == once.pack()
 
 
@@ -184,7 +188,7 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
 
 
 @pytest.mark.parametrize(
-    ("absences", "found", "suspicious_absence"),
+    ("absences", "expected", "suspicious_absence"),
     [
         pytest.param([], Vanished(0, 0.0), False, id="never scanned"),
         pytest.param(parts((10, 0, 0)), Vanished(0, 0.0), False, id="all there"),
@@ -204,9 +208,9 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
     ],
 )
 def test_more_than_a_fifth_missing_is_suspicious(
-    absences: list[Absent], found: Vanished, suspicious_absence: bool
+    absences: list[Absent], expected: Vanished, suspicious_absence: bool
 ) -> None:
-    assert add_up_absent(absences) == found
+    assert add_up_absent(absences) == expected
     assert add_up_absent(absences).suspicious_absence is suspicious_absence
 
 

@@ -52,7 +52,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(
-    ("listed", "found"),
+    ("listed", "expected"),
     [
         pytest.param([REFERS], FallbackList(digest(1), certain=True), id="a subject"),
         pytest.param([REFERS, signature(1)], FallbackList(digest(1), certain=True), id="cosign's tag"),
@@ -65,14 +65,14 @@ OTHERS = {
     ],
 )
 def test_an_index_is_a_list_only_if_all_its_entries_have_its_subject(
-    listed: list[Image], found: FallbackList | None
+    listed: list[Image], expected: FallbackList | None
 ) -> None:
     its = index("list", digest(1).replace(":", "-"), lists=[])
-    its = Image(digest=its.digest, tags=its.tags, children=tuple(one.digest for one in listed))
-    by_digest = {one.digest: one for one in (its, *listed)}
-    assert fallback_list(its, by_digest) == found
+    its = Image(digest=its.digest, tags=its.tags, children=tuple(row.digest for row in listed))
+    by_digest = {row.digest: row for row in (its, *listed)}
+    assert fallback_list(its, by_digest) == expected
     for missing in listed:  # what is not there proves nothing
-        rest = {one: image for one, image in by_digest.items() if one != missing.digest}
+        rest = {row: image for row, image in by_digest.items() if row != missing.digest}
         assert (fallback_list(its, rest) or FallbackList("", certain=False)).certain is False
 
 
@@ -86,8 +86,8 @@ def test_a_tag_may_have_the_start_of_a_digest() -> None:
 
 def test_entries_of_a_list_have_the_subject_of_the_list() -> None:
     artifact = image(9, media_type=SBOM)
-    found = subjects_in([image(1, "v1"), REFERS, artifact, list_of(1, "refers", 9)])
-    assert found == {one: (digest(1),) for one in (REFERS.digest, artifact.digest, digest("list of 1"))}
+    subjects = subjects_in([image(1, "v1"), REFERS, artifact, list_of(1, "refers", 9)])
+    assert subjects == {name: (digest(1),) for name in (REFERS.digest, artifact.digest, digest("list of 1"))}
 
 
 def decided(rules: list[dict[str, Any]], *images: Image) -> RepositoryPlan:
@@ -97,7 +97,7 @@ def decided(rules: list[dict[str, Any]], *images: Image) -> RepositoryPlan:
 
 def waves(plan: RepositoryPlan) -> dict[str, int]:
     """What goes, and in which wave."""
-    return {one.image.id.removeprefix("crp"): one.wave for one in plan.deletions}
+    return {deletion.image.id.removeprefix("crp"): deletion.wave for deletion in plan.deletions}
 
 
 OLD = {"name": "old", "delete": {"tags": ["old*"]}}
@@ -107,14 +107,14 @@ def test_deletes_a_list_after_its_subject_and_before_its_entries() -> None:
     images = image(1, "old"), REFERS, image(9, media_type=SBOM), list_of(1, "refers", 9)
     plan = decided([OLD], *images)
     assert waves(plan) == {"1": 0, "list of 1": 1, "refers": 2, "9": 2}
-    assert {one.cause for one in plan.decisions if one.digest != digest(1)} == {"follows"}
+    assert {decision.cause for decision in plan.decisions if decision.digest != digest(1)} == {"follows"}
 
 
 def test_keeps_a_list_with_its_subject_and_does_not_count_it() -> None:
     images = image(1, "v1", days=3), image(2, "v2", days=2), list_of(1, "refers", days=0), REFERS
     plan = decided([{"name": "two", "keep": {"newest": 2}}, EVERYTHING], *images)
     assert waves(plan) == {}
-    assert {one.id: one.cause for one in plan.decisions}["crplist of 1"] == "needed"
+    assert {decision.id: decision.cause for decision in plan.decisions}["crplist of 1"] == "needed"
 
 
 def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
@@ -123,7 +123,7 @@ def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
         images = image(1, "old"), image(8), image(9), list_of(of, 8, 9, days=1)
         assert waves(decided([TAGGED, EVERYTHING], *images[1:])) == {}
         assert waves(decided([OLD], *images)) == {"1": 0}
-        assert [one.digest for one in build_graph(repository("a", *images)).rankable(frozenset())] == [
+        assert [row.digest for row in build_graph(repository("a", *images)).rankable(frozenset())] == [
             digest(f"list of {of}"),
             digest(1),
         ]
@@ -141,8 +141,8 @@ def test_keeps_a_list_of_a_foreign_subject_and_treats_an_orphan_as_ordinary() ->
     lists = repository("signatures", list_of(1, "refers"), REFERS)
     there = repository("shop/api", image(1, "v1"))
     kept = make_plan([lists, there], policy(EVERYTHING, {"name": "v1", "keep": {"tags": ["v1"]}}), NOW)
-    assert {one.verdict for one in kept.decisions} == {"keep"}
+    assert {decision.verdict for decision in kept.decisions} == {"keep"}
     gone = make_plan([lists], policy(EVERYTHING), NOW)
-    assert {one.verdict for one in gone.decisions} == {"delete"}
+    assert {decision.verdict for decision in gone.decisions} == {"delete"}
     one_of_two = make_plan([lists], policy(EVERYTHING, TAGGED), NOW)
-    assert {one.cause for one in one_of_two.decisions} == {"kept_by_rule", "needed"}
+    assert {decision.cause for decision in one_of_two.decisions} == {"kept_by_rule", "needed"}

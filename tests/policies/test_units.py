@@ -111,6 +111,6 @@ def test_bytes_are_written_in_the_largest_unit(size: int, text: str) -> None:
     ],
 )
 def test_an_age_is_in_the_unit_that_divides_it(age: str, name: str) -> None:
-    unit, found = in_units(parse_duration(age))
-    assert found == name
+    unit, unit_name = in_units(parse_duration(age))
+    assert unit_name == name
     assert not parse_duration(age) % unit

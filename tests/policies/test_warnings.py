@@ -55,7 +55,7 @@ def test_a_rule_for_other_repositories_keeps_nothing() -> None:
 def test_a_warning_names_its_rule_or_count() -> None:
     assert list(undecidable(0)) == []
     assert next(undecidable(1)).message.startswith("1 image is kept because its rank in a count is unknown")
-    assert [(one.code, one.message) for one in keeps_nothing(["a", "b"], {"a"})] == [
+    assert [(warning.code, warning.message) for warning in keeps_nothing(["a", "b"], {"a"})] == [
         (
             "keep_rule_matches_nothing",
             "The keep rule 'b' matches no image of the registry, so it protects nothing; compare its conditions and"

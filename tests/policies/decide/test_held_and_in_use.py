@@ -15,8 +15,12 @@ NO_TAGS = policy({"delete": {"untagged": True}})
 def kept(images, plan_context, rules=ALL):
     """By name: cause and reason of what stays."""
     plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=plan_context)
-    names = {one.digest: one.id.removeprefix("crp") for one in images}
-    return {names[one.digest]: (one.cause, one.reason) for one in plan.decisions if one.verdict == "keep"}
+    names = {row.digest: row.id.removeprefix("crp") for row in images}
+    return {
+        names[decision.digest]: (decision.cause, decision.reason)
+        for decision in plan.decisions
+        if decision.verdict == "keep"
+    }
 
 
 ONE = Hold(kind="tag", repository="shop/api", value="pr-1", who="anna", reason="trial")
@@ -38,15 +42,15 @@ ONE = Hold(kind="tag", repository="shop/api", value="pr-1", who="anna", reason="
     ],
 )
 def test_a_hold_keeps_the_images_that_it_names(hold, names):
-    found = kept([image("a", "pr-1"), image("b")], PlanContext(holds=Holds((hold,))))
-    assert set(found) == names
-    assert {cause for cause, _ in found.values()} <= {"held"}
+    kept_images = kept([image("a", "pr-1"), image("b")], PlanContext(holds=Holds((hold,))))
+    assert set(kept_images) == names
+    assert {cause for cause, _ in kept_images.values()} <= {"held"}
 
 
 def test_a_held_index_keeps_its_children_and_its_signature():
     images = [index("i", "v1", lists=["c"]), image("c"), image("s", subject=digest("i"))]
-    found = kept(images, PlanContext(holds=Holds((Hold(kind="image", value="crpi"),))))
-    assert {name: cause for name, (cause, _) in found.items()} == {"i": "held", "c": "needed", "s": "needed"}
+    kept_images = kept(images, PlanContext(holds=Holds((Hold(kind="image", value="crpi"),))))
+    assert {name: cause for name, (cause, _) in kept_images.items()} == {"i": "held", "c": "needed", "s": "needed"}
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,11 @@ def test_a_held_child_keeps_its_indexes_however_deep(hold):
         index("outer", "v1", lists=["inner"]), index("inner", lists=["c", "d"]), image("c", "arm64"), image("d"),
         index("other", "v2", lists=["d"]),
     ]  # fmt: skip
-    found = kept(images, PlanContext(holds=Holds((hold,))))
+    kept_images = kept(images, PlanContext(holds=Holds((hold,))))
     lists = ("held", f"lists {digest('c')}, held")
-    assert found["c"] == ("held", "held")
-    assert found["outer"] == found["inner"] == lists
-    assert {name: cause for name, (cause, _) in found.items()} == {
+    assert kept_images["c"] == ("held", "held")
+    assert kept_images["outer"] == kept_images["inner"] == lists
+    assert {name: cause for name, (cause, _) in kept_images.items()} == {
         "c": "held", "inner": "held", "outer": "held", "d": "needed"
     }  # fmt: skip
 
@@ -91,9 +95,9 @@ def test_the_reason_of_a_hold_has_person_end_and_cause():
 )
 def test_keeps_images_in_use(evidence, reasons):
     images = [image("c", config=Blob(digest("config"), 5)), image("t", "pr-1"), image("o")]
-    found = kept(images, PlanContext(evidence=evidence))
-    assert {name: reason for name, (_, reason) in found.items()} == reasons
-    assert {cause for cause, _ in found.values()} <= {"in_use"}
+    kept_images = kept(images, PlanContext(evidence=evidence))
+    assert {name: reason for name, (_, reason) in kept_images.items()} == reasons
+    assert {cause for cause, _ in kept_images.values()} <= {"in_use"}
 
 
 def test_a_child_in_use_keeps_its_indexes_and_their_other_children():
@@ -106,11 +110,11 @@ def test_a_child_in_use_keeps_its_indexes_and_their_other_children():
         image("alone"),
         image("signature", subject=digest("outer")),
     ]
-    found = kept(images, PlanContext(evidence=Evidence({digest("c"): "pod w"})))
-    assert {name: cause for name, (cause, _) in found.items()} == {
+    kept_images = kept(images, PlanContext(evidence=Evidence({digest("c"): "pod w"})))
+    assert {name: cause for name, (cause, _) in kept_images.items()} == {
         "c": "in_use", "inner": "in_use", "outer": "in_use", "d": "needed", "other": "needed", "signature": "needed",
     }  # fmt: skip
-    assert found["outer"][1] == f"lists {digest('c')}, in use by pod w"
+    assert kept_images["outer"][1] == f"lists {digest('c')}, in use by pod w"
 
 
 def test_indexes_in_a_circle_are_decided():

@@ -13,7 +13,7 @@ EVERYTHING = {"name": "all", "delete": {"all": True}}
 def verdicts(*images: Image, rule: dict = EVERYTHING, ignored: str = "ab") -> dict[str, tuple[str, str, str]]:
     plan_context = PlanContext(ignore_unreadable=frozenset(map(digest, ignored)))
     plan = make_plan([repository("shop/api", *images)], policy(rule), NOW, plan_context=plan_context)
-    return {one.digest: (one.verdict, one.cause, one.reason) for one in plan.decisions}
+    return {decision.digest: (decision.verdict, decision.cause, decision.reason) for decision in plan.decisions}
 
 
 def test_an_ignored_index_is_kept_and_keeps_no_other_image() -> None:

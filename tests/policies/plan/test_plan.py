@@ -25,13 +25,13 @@ RELEASES = {"name": "releases", "keep": {"tags": ["v*"]}}
 def decisions(rules: Policy, *images: Image, **more: Any) -> dict[str, Decision]:
     """By the name an image was built of."""
     return {
-        one.id.removeprefix("crp"): one
-        for one in make_plan([repository("shop/api", *images)], rules, NOW, **more).decisions
+        decision.id.removeprefix("crp"): decision
+        for decision in make_plan([repository("shop/api", *images)], rules, NOW, **more).decisions
     }
 
 
-def said(one: Decision) -> tuple[str, str, str | None, str]:
-    return one.verdict, one.cause, one.rule, one.reason
+def said(decision: Decision) -> tuple[str, str, str | None, str]:
+    return decision.verdict, decision.cause, decision.rule, decision.reason
 
 
 SHORT_1, SHORT_2 = f"sha256:{digest(1)[7:19]}…", f"sha256:{digest(2)[7:19]}…"
@@ -264,8 +264,8 @@ def test_an_image_that_only_resembles_a_signature_is_ordinary(tags: list[str]) -
 def test_a_signature_of_two_images_is_deleted_with_the_last() -> None:
     tags = [f"sha256-{digest(of)[7:]}.sig" for of in (1, 2)]
     both = decisions(policy(PR), image(1, "pr-1"), image(2, "pr-2"), image(3, *tags))
-    one = decisions(policy(PR), image(1, "pr-1"), image(2, "v2"), image(3, *tags))
-    assert (both["3"].cause, one["3"].cause, one["3"].needed_by) == ("follows", "needed", (digest(2),))
+    tagged = decisions(policy(PR), image(1, "pr-1"), image(2, "v2"), image(3, *tags))
+    assert (both["3"].cause, tagged["3"].cause, tagged["3"].needed_by) == ("follows", "needed", (digest(2),))
 
 
 def test_keeps_a_referrer_whose_subject_is_in_another_repository() -> None:
@@ -372,7 +372,7 @@ def test_deletes_images_beyond_the_newest(conditions: dict[str, Any], go: str) -
 
 
 def test_of_equal_times_the_lower_digest_is_the_newer() -> None:
-    first, second = sorted([image("a"), image("b")], key=lambda one: one.digest)
+    first, second = sorted([image("a"), image("b")], key=lambda row: row.digest)
     made = decisions(policy(EVERYTHING, {"keep": {"newest": 1}}), second, first)
     assert (made[first.id[3:]].verdict, made[second.id[3:]].verdict) == ("keep", "delete")
 
@@ -380,9 +380,9 @@ def test_of_equal_times_the_lower_digest_is_the_newer() -> None:
 def test_keeps_an_image_without_a_push_time_and_does_not_count_it() -> None:
     images = [image("a", days=None), image("b", days=2), image("c", days=3)]
     made = decisions(policy(EVERYTHING, {"keep": {"newest": 1}}), *images)
-    assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "keep", "c": "delete"}
+    assert {name: decision.verdict for name, decision in made.items()} == {"a": "keep", "b": "keep", "c": "delete"}
     made = decisions(policy({"delete": {"beyond_newest": 0}}), *images)
-    assert {name: one.verdict for name, one in made.items()} == {"a": "keep", "b": "delete", "c": "delete"}
+    assert {name: decision.verdict for name, decision in made.items()} == {"a": "keep", "b": "delete", "c": "delete"}
 
 
 def test_keeps_an_image_that_may_match_only_if_it_could_be_among_the_newest() -> None:
@@ -402,8 +402,8 @@ def test_keeps_an_image_that_may_match_only_if_it_could_be_among_the_newest() ->
         image("c", days=2),
         image("d", days=4),
     )
-    assert "".join(name for name, one in sorted(room.items()) if one.verdict == "keep") == "abc"
-    assert "".join(name for name, one in sorted(full.items()) if one.verdict == "keep") == "ac"
+    assert "".join(name for name, decision in sorted(room.items()) if decision.verdict == "keep") == "abc"
+    assert "".join(name for name, decision in sorted(full.items()) if decision.verdict == "keep") == "ac"
 
 
 def test_children_referrers_and_locked_images_are_not_counted() -> None:
@@ -415,7 +415,7 @@ def test_children_referrers_and_locked_images_are_not_counted() -> None:
         image("old", days=9),
     ]
     kept = decisions(policy(EVERYTHING, {"name": "newest", "keep": {"newest": 2}}), *images)
-    assert {name: one.cause for name, one in kept.items()} == {
+    assert {name: decision.cause for name, decision in kept.items()} == {
         "child": "needed",
         "index": "kept_by_rule",
         "sig of index": "needed",
@@ -423,7 +423,7 @@ def test_children_referrers_and_locked_images_are_not_counted() -> None:
         "old": "kept_by_rule",
     }
     gone = decisions(policy({"name": "beyond", "delete": {"beyond_newest": 0}}), *images)
-    assert {name: one.cause for name, one in gone.items()} == {
+    assert {name: decision.cause for name, decision in gone.items()} == {
         "child": "follows",
         "index": "selected",
         "sig of index": "follows",
@@ -438,7 +438,7 @@ def test_per_registry_counts_a_digest_once_at_its_newest_time() -> None:
         repository("b", image("shared", days=1), image("y", days=2), image("z", days=4)),
     ]
     plan = make_plan(repositories, policy(EVERYTHING, {"keep": {"newest": 3, "per": "registry"}}), NOW)
-    assert {(one.repository, one.id): one.verdict for one in plan.decisions} == {
+    assert {(decision.repository, decision.id): decision.verdict for decision in plan.decisions} == {
         ("a", "crpshared"): "keep",
         ("a", "crpx"): "keep",
         ("b", "crpshared"): "keep",
@@ -451,7 +451,7 @@ def test_per_registry_counts_a_digest_once_at_its_newest_time() -> None:
 def test_per_registry_counts_no_referrer_whose_subject_is_elsewhere() -> None:
     repositories = [repository("a", signature(1, days=0)), repository("b", image(1, days=2), image(2, days=3))]
     plan = make_plan(repositories, policy(EVERYTHING, {"keep": {"newest": 2, "per": "registry"}}), NOW)
-    assert [one.cause for one in plan.decisions] == ["needed", "kept_by_rule", "kept_by_rule"]
+    assert [decision.cause for decision in plan.decisions] == ["needed", "kept_by_rule", "kept_by_rule"]
 
 
 def test_every_repository_keeps_its_newest() -> None:
@@ -463,7 +463,7 @@ def test_every_repository_keeps_its_newest() -> None:
         index("d", lists=["child"], days=1),
     ]
     made = decisions(policy(EVERYTHING), *images, keep_per_repository=2)
-    assert {name: one.cause for name, one in made.items()} == {
+    assert {name: decision.cause for name, decision in made.items()} == {
         "a": "keep_per_repository",
         "b": "locked",
         "c": "selected",
@@ -497,13 +497,13 @@ def test_an_unreadable_repository_is_in_no_total_and_keeps_its_blobs() -> None:
 
 
 def test_decisions_are_newest_first_in_every_repository() -> None:
-    later, sooner = sorted([image("p"), image("q")], key=lambda one: one.digest)
+    later, sooner = sorted([image("p"), image("q")], key=lambda row: row.digest)
     plan = make_plan(
         [repository("b", image(1)), repository("a", sooner, image(2, days=None), later, image(3, days=1))],
         policy(PR),
         NOW,
     )
-    assert [(one.repository, one.id) for one in plan.decisions] == [
+    assert [(decision.repository, decision.id) for decision in plan.decisions] == [
         ("a", "crp3"),
         ("a", later.id),
         ("a", sooner.id),
@@ -514,9 +514,9 @@ def test_decisions_are_newest_first_in_every_repository() -> None:
 
 def test_the_json_is_the_contract() -> None:
     moscow = timezone(timedelta(hours=3))
-    one = msgspec.structs.replace(image(1, "pr-7", size=300), created_at=datetime(2026, 10, 1, 15, tzinfo=moscow))
+    record = msgspec.structs.replace(image(1, "pr-7", size=300), created_at=datetime(2026, 10, 1, 15, tzinfo=moscow))
     plan = make_plan(
-        [Repository(path="shop/api", images=(one,))], policy(PR), NOW.astimezone(moscow), registry="production"
+        [Repository(path="shop/api", images=(record,))], policy(PR), NOW.astimezone(moscow), registry="production"
     )
     assert msgspec.json.encode(plan).decode() == (
         '{"registry":"production","policy":"test","now":"2026-11-24T03:00:00Z","complete":true,"unreadable":[],'
@@ -535,8 +535,8 @@ def test_limits_apply_to_a_plan() -> None:
 
 
 def test_ages_are_relative_to_now() -> None:
-    one = repository("a", image(1, "pr-1", days=13.5))
-    verdicts = [make_plan([one], policy(PR), NOW + hours).decisions[0].verdict for hours in (timedelta(0), DAY / 2)]
+    listed = repository("a", image(1, "pr-1", days=13.5))
+    verdicts = [make_plan([listed], policy(PR), NOW + hours).decisions[0].verdict for hours in (timedelta(0), DAY / 2)]
     assert verdicts == ["keep", "delete"]
 
 
@@ -552,14 +552,14 @@ def test_does_not_count_a_possible_referrer(rule: dict[str, Any] | None, options
     rules = policy(EVERYTHING, *([rule] if rule else []))
     images = [image(1, "v2", days=5), image(2, "v1", days=6)]
     unread = [image(number, days=1, subject=None) for number in (3, 4)]
-    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *unread, **options).items()}
+    verdicts = {name: decision.verdict for name, decision in decisions(rules, *images, *unread, **options).items()}
     assert verdicts == {"1": "keep", "2": "delete", "3": "keep", "4": "keep"}
-    read = [replace(one, subject=digest(1)) for one in unread[:1]] + [replace(one, subject=UNSET) for one in unread[1:]]
-    verdicts = {name: one.verdict for name, one in decisions(rules, *images, *read, **options).items()}
+    read = [replace(row, subject=digest(1)) for row in unread[:1]] + [replace(row, subject=UNSET) for row in unread[1:]]
+    verdicts = {name: decision.verdict for name, decision in decisions(rules, *images, *read, **options).items()}
     assert verdicts == {"1": "delete", "2": "delete", "3": "delete", "4": "keep"}
 
 
 def test_beyond_newest_does_not_count_a_possible_referrer() -> None:
     rules = policy({"name": "beyond", "delete": {"beyond_newest": 1}})
     made = decisions(rules, image(1, "v2", days=5), image(2, "v1", days=6), image(3, days=1, subject=None))
-    assert {name: one.verdict for name, one in made.items()} == {"1": "keep", "2": "delete", "3": "keep"}
+    assert {name: decision.verdict for name, decision in made.items()} == {"1": "keep", "2": "delete", "3": "keep"}

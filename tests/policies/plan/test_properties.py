@@ -20,46 +20,46 @@ Key = tuple[str, str]  # repository, digest
 
 
 def deleted(plan: WholePlan) -> set[Key]:
-    return {(one.repository, one.digest) for one in plan.decisions if one.verdict == "delete"}
+    return {(decision.repository, decision.digest) for decision in plan.decisions if decision.verdict == "delete"}
 
 
 def by_key(plan: WholePlan) -> dict[Key, Decision]:
-    return {(one.repository, one.digest): one for one in plan.decisions}
+    return {(decision.repository, decision.digest): decision for decision in plan.decisions}
 
 
 def without(repositories: list[Repository], gone: set[Key]) -> list[Repository]:
     return [
-        replace(one, images=tuple(image for image in one.images if (one.path, image.digest) not in gone))
-        for one in repositories
+        replace(repo, images=tuple(image for image in repo.images if (repo.path, image.digest) not in gone))
+        for repo in repositories
     ]
 
 
 def owners(repository: Repository) -> dict[str, set[str]]:
     """Who needs each image, told as plainly as possible."""
     images = {image.digest: image for image in merge_rows(repository.images)}
-    found: dict[str, set[str]] = defaultdict(set)
+    needs: dict[str, set[str]] = defaultdict(set)
     for image in images.values():
         for child in image.children or () if image.children is not UNSET else ():
-            found[child].add(image.digest)
+            needs[child].add(image.digest)
         for subject in subjects_of(image):
             if subject in images:
-                found[image.digest].add(subject)
-    return found
+                needs[image.digest].add(subject)
+    return needs
 
 
 @given(registries(), policies(), st.integers(0, 2))
 def test_no_kept_image_loses_an_image_that_it_needs(repositories: list[Repository], rules: Policy, keep: int) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
     gone = deleted(plan)
-    everywhere = {image.digest for one in repositories for image in one.images}
-    for one in repositories:
-        unreadable = any(image.children is None for image in merge_rows(one.images))
-        here = {image.digest for image in one.images}
-        for image in merge_rows(one.images):
-            if (one.path, image.digest) in gone:
+    everywhere = {image.digest for repo in repositories for image in repo.images}
+    for repo in repositories:
+        unreadable = any(image.children is None for image in merge_rows(repo.images))
+        here = {image.digest for image in repo.images}
+        for image in merge_rows(repo.images):
+            if (repo.path, image.digest) in gone:
                 assert not unreadable
                 assert not image.locked
-                assert all((one.path, owner) in gone for owner in owners(one)[image.digest])
+                assert all((repo.path, owner) in gone for owner in owners(repo)[image.digest])
                 assert all(subject in here or subject not in everywhere for subject in subjects_of(image))
 
 
@@ -78,7 +78,7 @@ def test_the_order_of_rows_repositories_and_rules_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random, keep: int
 ) -> None:
     plan = make_plan(repositories, policy(*rules), NOW, keep_per_repository=keep)
-    shuffled = [replace(one, images=tuple(random.sample(one.images, len(one.images)))) for one in repositories]
+    shuffled = [replace(repo, images=tuple(random.sample(repo.images, len(repo.images)))) for repo in repositories]
     random.shuffle(shuffled)
     assert make_plan(shuffled, policy(*rules), NOW, keep_per_repository=keep) == plan
     other = random.sample(rules, len(rules))
@@ -92,25 +92,25 @@ def test_counts_the_same_bytes_as_plain_sets(repositories: list[Repository], rul
     gone = deleted(plan)
     sizes: dict[str, int] = {}
     staying, going, counted = set(), set(), set()
-    for one in repositories:
-        for image in one.images:
+    for repo in repositories:
+        for image in repo.images:
             for blob in image.layers if image.config is None else (*image.layers, image.config):
                 sizes[blob.digest] = min(blob.size, sizes.get(blob.digest, blob.size))
-                (going if (one.path, image.digest) in gone else staying).add(blob.digest)
-                if one.path not in failed:
+                (going if (repo.path, image.digest) in gone else staying).add(blob.digest)
+                if repo.path not in failed:
                     counted.add(blob.digest)
     assert plan.totals.reclaimable_bytes == sum(sizes[blob] for blob in going - staying)
     assert plan.totals.registry_bytes == sum(sizes[blob] for blob in counted)
-    told = [one for one in plan.decisions if one.repository not in failed]
-    assert plan.totals.images == len(told) == plan.totals.keep + plan.totals.delete
+    counted = [decision for decision in plan.decisions if decision.repository not in failed]
+    assert plan.totals.images == len(counted) == plan.totals.keep + plan.totals.delete
     assert plan.totals.delete == len(gone)
-    assert plan.totals.selected_bytes == sum(one.size or 0 for one in told if one.verdict == "delete")
+    assert plan.totals.selected_bytes == sum(decision.size or 0 for decision in counted if decision.verdict == "delete")
     assert plan.complete is not bool(failed)
 
 
 def agree_on_sizes(repositories: list[Repository]) -> bool:
     """Whether no blob has two sizes: of two the least counts, and with the image that reports it the size goes."""
-    images = [image for one in repositories for image in one.images]
+    images = [image for repo in repositories for image in repo.images]
     blobs = {blob for image in images for blob in (*image.layers, *([image.config] if image.config else []))}
     return len(blobs) == len({blob.digest for blob in blobs})
 
@@ -130,11 +130,11 @@ def test_with_counts_a_plan_after_its_own_deletions_is_empty_if_kept_images_are_
     left = without(repositories, gone)
     freed = any(
         owner
-        for one in repositories
-        for digest, owner in owners(one).items()
-        if (one.path, digest) not in gone
-        and any(image.digest == digest for image in one.images)
-        and any((one.path, o) in gone for o in owner)
+        for repo in repositories
+        for digest, owner in owners(repo).items()
+        if (repo.path, digest) not in gone
+        and any(image.digest == digest for image in repo.images)
+        and any((repo.path, o) in gone for o in owner)
     )
     if not freed:
         assert deleted(make_plan(left, rules, NOW)) == set()
@@ -144,19 +144,20 @@ def test_with_counts_a_plan_after_its_own_deletions_is_empty_if_kept_images_are_
 def test_removing_a_fact_deletes_no_image_that_was_kept(
     repositories: list[Repository], rules: Policy, data: st.DataObject
 ) -> None:
-    rows = [(one.path, image) for one in repositories for image in one.images]
+    rows = [(repo.path, image) for repo in repositories for image in repo.images]
     if not rows:
         return
     path, image = data.draw(st.sampled_from(rows))
     fact = data.draw(st.sampled_from(["created_at", "compressed_size", "children"]))
 
-    def forgetful(one: Repository) -> Repository:
+    def forgetful(repo: Repository) -> Repository:
         return replace(
-            one, images=tuple(replace(row, **{fact: None}) if row.digest == image.digest else row for row in one.images)
+            repo,
+            images=tuple(replace(row, **{fact: None}) if row.digest == image.digest else row for row in repo.images),
         )
 
     kept = by_key(make_plan(repositories, rules, NOW))[path, image.digest].verdict == "keep"
-    again = [forgetful(one) if one.path == path else one for one in repositories]
+    again = [forgetful(repo) if repo.path == path else repo for repo in repositories]
     assert not kept or by_key(make_plan(again, rules, NOW))[path, image.digest].verdict == "keep"
 
 
@@ -165,39 +166,39 @@ def test_deciding_repository_by_repository_gives_the_same_plan(
     repositories: list[Repository], rules: Policy, keep: int
 ) -> None:
     plan = make_plan(repositories, rules, NOW, keep_per_repository=keep)
-    known = summarize([survey_of(build_graph(one), rules, NOW) for one in reversed(repositories)], rules)
-    decided = [decide(one, rules, NOW, known, keep_per_repository=keep) for one in repositories]
+    known = summarize([survey_of(build_graph(repo), rules, NOW) for repo in reversed(repositories)], rules)
+    decided = [decide(repo, rules, NOW, known, keep_per_repository=keep) for repo in repositories]
     composition, kept = composed(repositories, rules, NOW, keep_per_repository=keep)
-    assert {path: one.decisions for path, one in kept.items()} == {one.path: one.decisions for one in decided}
+    assert {path: part.decisions for path, part in kept.items()} == {part.path: part.decisions for part in decided}
     assert composition.totals == plan.totals
-    assert {one.path: one.decisions for one in decided if one.decisions} == {
+    assert {part.path: part.decisions for part in decided if part.decisions} == {
         path: tuple(made for made in plan.decisions if made.repository == path)
         for path in {made.repository for made in plan.decisions}
     }
-    closing = add_up(one.totals for one in reversed(decided))
-    assert closing.totals == plan.totals
+    summed = add_up(part.totals for part in reversed(decided))
+    assert summed.totals == plan.totals
     references: dict[int, int] = defaultdict(int)
-    for one in decided:
-        for deletion in one.deletions:
-            waves = {other.decision.digest: other.wave for other in one.deletions}
+    for part in decided:
+        for deletion in part.deletions:
+            waves = {other.decision.digest: other.wave for other in part.deletions}
             assert deletion.wave == max((waves[owner] + 1 for owner in deletion.owners), default=0)
-            numbers = closing.freed_blobs(deletion.image)
+            numbers = summed.freed_blobs(deletion.image)
             assert len(set(numbers.values())) == len(numbers)
             for number in numbers:
                 references[number] += 1
-    assert sum(closing.size(number) for number in references) == closing.totals.reclaimable_bytes
-    assert all(closing.references(number) == count for number, count in references.items())
+    assert sum(summed.size(number) for number in references) == summed.totals.reclaimable_bytes
+    assert all(summed.references(number) == count for number, count in references.items())
 
 
 @settings(max_examples=30)
 @given(registries(), policies())
 def test_every_verdict_has_its_cause_rule_and_reason(repositories: list[Repository], rules: Policy) -> None:
     kinds = {rule.name: rule.kind for rule in rules.rules}
-    for one in make_plan(repositories, rules, NOW).decisions:
-        assert one.reason
-        assert (one.verdict == "delete") is (one.cause in ("selected", "follows"))
-        assert (one.rule is not None) is (one.cause in ("kept_by_rule", "selected", "follows"))
-        if one.rule is not None:
-            assert kinds[one.rule] == ("keep" if one.verdict == "keep" else "delete")
-        assert bool(one.needed_by) is (one.cause == "needed")
-        assert list(one.needed_by) == sorted(one.needed_by)
+    for decision in make_plan(repositories, rules, NOW).decisions:
+        assert decision.reason
+        assert (decision.verdict == "delete") is (decision.cause in ("selected", "follows"))
+        assert (decision.rule is not None) is (decision.cause in ("kept_by_rule", "selected", "follows"))
+        if decision.rule is not None:
+            assert kinds[decision.rule] == ("keep" if decision.verdict == "keep" else "delete")
+        assert bool(decision.needed_by) is (decision.cause == "needed")
+        assert list(decision.needed_by) == sorted(decision.needed_by)
