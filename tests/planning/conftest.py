@@ -1,4 +1,4 @@
-"""An inventory that several files of tests read."""
+"""An inventory for the tests of several files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A registry that has these rows, or refuses to list them: what a scan asks of one."""
+"""A registry with given rows, or with an error instead of a list."""
 
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""What decides beside an inventory: what people hold now, and nothing where there is neither store nor source."""
+"""The context of a plan: active holds, and no evidence without a store and sources."""
 
 from collections.abc import Iterator
 from datetime import datetime

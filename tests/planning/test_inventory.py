@@ -1,4 +1,4 @@
-"""A registry is read whole at one instant; what cannot be listed is named, and nothing readable is no inventory."""
+"""A registry is listed at one instant; unlistable repositories are named, and a registry without any other fails."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A saved inventory is read by repositories, each whole and once, in blocks of any size; a bad line is found."""
+"""A saved inventory is read by repositories, each once, in blocks of any size; an invalid line is named."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a line of a saved inventory, and its first, may say; what is wrong with one that says something else."""
+"""The format of the lines of a saved inventory, and the messages for invalid ones."""
 
 from collections.abc import Callable
 from pathlib import Path

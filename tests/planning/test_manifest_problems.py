@@ -1,4 +1,4 @@
-"""Images whose manifests say too little: named with the reason, set aside by a person, warned of once."""
+"""Images with unreadable manifests or without a size: named with the reason, unless the file ignores them."""
 
 from policies.image import Blob, Image
 from tests.support.builders import digest, image, index

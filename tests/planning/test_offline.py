@@ -1,4 +1,4 @@
-"""Plans of saved inventories: the same, byte for byte, as of the same records in memory, however they are read."""
+"""Plans of saved inventories are the same, byte for byte, as plans of the same records in memory."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A listed registry planned: the policies' decisions, limits of the file, what else a person should know."""
+"""A plan of a listed registry: the policies' decisions, the limits of the file, and warnings."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -104,7 +104,7 @@ def test_a_mostly_vanished_registry_is_over_a_limit() -> None:
     assert planned_registry.compared.vanished.share == pytest.approx(0.75)
 
 
-class TestPushTimes:
+class TestPushTimeTrust:
     def test_a_suspicion_stays_until_a_person_answers_it(self) -> None:
         suspicious = planned({"shop/api": IMAGES}, before=RegistryHistory(last_scan=RESTORED))
         assert suspicious.suspicion == RESTORED.suspicion

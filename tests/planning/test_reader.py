@@ -1,4 +1,4 @@
-"""Repositories are read beside what the store remembers: times of the first sight, images that lost their tags."""
+"""Repositories are read with the scan history: first-seen times, and images that lost their tags."""
 
 from collections.abc import Iterable
 from datetime import datetime

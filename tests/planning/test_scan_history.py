@@ -1,4 +1,4 @@
-"""What nights remember of a registry, and what they doubt: through whole runs, on both databases."""
+"""The scan history and its suspicions in whole runs, on both databases."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_untagged_for_counts_from_the_first_scan_without_a_tag(simulator: Simula
     assert reasons(harness, last)[old["digest"]] == ("selected", "seen untagged for 7 days, at least 7")
 
 
-class TestWhatIsRemembered:
+class TestHistoryRows:
     def test_an_unchanged_repository_has_no_new_row(self) -> None:
         images = (Image(digest="sha256:" + "0" * 64, tags=("v1",)), Image(digest="sha256:" + "1" * 64))
         now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -199,7 +199,7 @@ def end(harness: Harness) -> None:
     harness.carry_out(lifecycle.next_task_calls(harness.store, newest.id, datetime.now(UTC)))
 
 
-class TestWhatVanished:
+class TestVanishedImages:
     def filled(self, simulator: Simulator, count: int = 10) -> list[dict[str, Any]]:
         return [simulator.push("shop/api", tags=[f"v{number}"], age=30 * DAY) for number in range(count)]
 
@@ -393,7 +393,7 @@ class TestWhatVanished:
         assert (run.state, exceeded(run), run.foreign_deletions) == ("blocked", ["vanished"], 0)
 
 
-class TestRepositoriesOfTheFile:
+class TestIncludedRepositories:
     """What `repositories` no longer names is neither vanished nor deleted by others."""
 
     RULES = ({"name": "pull requests", "delete": {"tags": ["pr-*"]}},)

@@ -1,4 +1,4 @@
-"""Records in a temporary file: given back in order of their names, the last under each name, to several threads."""
+"""Records in a temporary file: in the order of their names, the last of each name, for several threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""What an untagged image refers to, where no listing says so: its manifest is read before a rule may take the image."""
+"""Subjects of untagged images that no listing reports: read before a rule may delete the image."""
 
 from collections.abc import Iterator
 from datetime import timedelta

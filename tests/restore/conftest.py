@@ -1,4 +1,4 @@
-"""A night on a registry: on the usual kind of store, or on each kind."""
+"""A registry in memory with its harness: on the default store, or on each kind of store."""
 
 from collections.abc import Callable
 

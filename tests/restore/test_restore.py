@@ -1,4 +1,4 @@
-"""What is asked to be restored: found in the store, or refused in words; what comes along, and where it stops."""
+"""Requests to restore: found in the store or refused, with the images that they need, and their limits."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from worker.runs.lifecycle import AlreadyRunningError, UnknownRegistryError
 from worker.store.tables import undo
 
 
-class TestWhatIsAsked:
+class TestRequests:
     def test_refuses_to_restore_while_a_run_may_be_deleting(
         self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:
@@ -132,7 +132,7 @@ class TestWhatIsAsked:
         assert restore(harness, run.id).keys() == {other.digest}
 
 
-class TestWhatComesBack:
+class TestRestoredImages:
     def test_restores_an_index_with_its_children_and_referrers(
         self, registry: MemoryRegistry, harness: MemoryHarness
     ) -> None:

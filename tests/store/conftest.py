@@ -1,4 +1,4 @@
-"""Stores on each database: one that is not there yet, and one for all tests of a module."""
+"""Stores on each database: a new one, and one for all tests of a module."""
 
 from collections.abc import Iterator
 from pathlib import Path

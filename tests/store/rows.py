@@ -1,4 +1,4 @@
-"""Rows of the store as a test wants them: runs, batches, items, repositories. What a test does not say is usual."""
+"""Rows of the store for tests: runs, batches, items and repositories, with default values."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The audit's chains: whatever is done to a row is found, only the beginning is forgotten, nobody else touches them."""
+"""The chains of the audit: a changed row is detected, only old runs are forgotten, and no other module writes rows."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""The newest reading of each source: what is known of it comes back, and a newer one takes its place."""
+"""The newest reading of each source: it is loaded as it was saved, and a newer one replaces it."""
 
 from dataclasses import replace
 

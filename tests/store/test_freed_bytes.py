@@ -1,4 +1,4 @@
-"""Reclaimed bytes: what really went, and went by us; each blob once."""
+"""Reclaimed bytes: each blob counts once, if we deleted one of its references."""
 
 from datetime import timedelta
 
@@ -89,7 +89,9 @@ def counted(store: Store) -> Store:
             [{1: True}, {2: True}, {0: True}], [{1: 0}, {2: TWO}, {0: ONE}], ONE + TWO, id="each with its last"
         ),
         pytest.param([{0: False, 1: False, 2: False}], [{0: 0, 1: 0, 2: 0}], 0, id="by others alone"),
-        pytest.param([{1: True}, {2: False, 0: False}], [{1: 0}, {2: TWO, 0: ONE}], ONE + TWO, id="one was ours"),
+        pytest.param(
+            [{1: True}, {2: False, 0: False}], [{1: 0}, {2: TWO, 0: ONE}], ONE + TWO, id="we deleted one reference"
+        ),
         pytest.param([{}], [{}], 0, id="nothing"),
     ],
 )
@@ -124,11 +126,11 @@ def test_caps_a_sum_at_what_a_column_can_hold(store: Store) -> None:
     ("rows", "asked", "went"),
     [
         pytest.param({"a": ("deleted", [])}, ["a"], True, id="with its index"),
-        pytest.param({"a": ("gone", ["b"]), "b": ("deleted", [])}, ["a"], True, id="with what its index went with"),
+        pytest.param({"a": ("gone", ["b"]), "b": ("deleted", [])}, ["a"], True, id="with the subject of its index"),
         pytest.param({"a": ("gone", ["a"])}, ["a"], False, id="in a circle"),
         pytest.param({"a": ("gone", [])}, ["a"], False, id="somebody else took both"),
         pytest.param({"a": ("planned", [])}, ["a"], False, id="its index is there"),
-        pytest.param({"a": ("deleted", [])}, [], False, id="it belongs to nothing"),
+        pytest.param({"a": ("deleted", [])}, [], False, id="no owner"),
     ],
 )
 def test_finds_a_deleted_owner_at_any_depth(

@@ -1,4 +1,4 @@
-"""What was deleted, newest first: of a registry, an image or a span of time."""
+"""Lists of deletions, newest first, filtered by registry, image or time."""
 
 import json
 from datetime import datetime

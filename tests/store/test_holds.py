@@ -1,4 +1,4 @@
-"""Holds and pauses: whose they are, how long they last, and who ended them."""
+"""Holds and pauses: their registries, their duration, and who ended them."""
 
 import pytest
 from sqlalchemy import Connection

@@ -1,4 +1,4 @@
-"""A lease: one holder at a time, a fence that only rises, and nothing that a former holder can still change."""
+"""Leases: one holder at a time, a rising fence, and no changes by a former holder."""
 
 import threading
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What was read from manifests is known to the registry it was read from, whoever asks later."""
+"""Facts of manifests are stored for their registry and loaded later."""
 
 import pytest
 

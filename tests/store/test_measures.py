@@ -1,4 +1,4 @@
-"""What the metrics ask: sums over all runs, the newest of each kind, and what is known of a registry."""
+"""The facts for metrics: sums over all runs, the newest run of each kind, and facts of a registry."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The migrations: they make what the tables say, once, from any earlier version, and leave a later one alone."""
+"""The migrations create the schema of the tables, once, from any earlier version, and refuse a later one."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What is still to come of a run: who is to be told, what is to be followed, and how far each has come."""
+"""Notifications and `after_run`: which are due for a run, and their progress."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ NOTICE = Notice(run_id="run-1", registry="production", event="failed", since=NOW
 @pytest.mark.parametrize(
     ("facts", "word"),
     [
-        pytest.param(ENDED, "failed", id="it ended"),
-        pytest.param({"state": "blocked", "planned_at": NOW}, "blocked", id="it waits"),
-        pytest.param(ENDED | {"notified": "blocked"}, "failed", id="it ended after people were told that it waits"),
-        pytest.param(ENDED | {"notified": "failed"}, None, id="told already"),
-        pytest.param({"state": "deleting"}, None, id="it goes on"),
-        pytest.param({"state": "planned", "planned_at": NOW}, None, id="it will go on"),
+        pytest.param(ENDED, "failed", id="finished"),
+        pytest.param({"state": "blocked", "planned_at": NOW}, "blocked", id="blocked"),
+        pytest.param(ENDED | {"notified": "blocked"}, "failed", id="the run ended after a notice that it is blocked"),
+        pytest.param(ENDED | {"notified": "failed"}, None, id="sent already"),
+        pytest.param({"state": "deleting"}, None, id="the run is deleting"),
+        pytest.param({"state": "planned", "planned_at": NOW}, None, id="planned"),
     ],
 )
 def test_only_an_unsent_outcome_or_a_blocked_run_is_a_notice(
@@ -98,9 +98,9 @@ def test_after_run_of_a_run_with_deletions_is_due_until_it_is_done(store: Store)
         pytest.param({}, True, id="wanted"),
         pytest.param({"finished_at": NOW - HOUR}, True, id="as old as is wanted"),
         pytest.param({"finished_at": NOW - HOUR - SECOND}, False, id="too old"),
-        pytest.param({"deleted": 0}, False, id="it deleted nothing"),
+        pytest.param({"deleted": 0}, False, id="no deletion"),
         pytest.param({"registry": "staging"}, False, id="of a registry that nothing follows"),
-        pytest.param({"state": "deleting", "outcome": None, "finished_at": None}, False, id="it goes on"),
+        pytest.param({"state": "deleting", "outcome": None, "finished_at": None}, False, id="the run is deleting"),
     ],
 )
 def test_skips_after_run_of_unwanted_runs(store: Store, facts: dict[str, Any], followed: bool) -> None:

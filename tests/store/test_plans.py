@@ -1,4 +1,4 @@
-"""A plan's rows: what a writer makes of decisions, and what is read back of them."""
+"""The rows of a plan: written from decisions, and read back."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Queries of one repository of a sweep: its recheck's lease, what that found, and what is gone there."""
+"""Queries of the recheck of one repository: its lease, its result, and the states of its items."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Deletions that were refused as not permitted: set aside until it is known what the refusal was about."""
+"""Deletions that were refused as not permitted are deferred until the cause of the refusal is known."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the store forgets, and what it never does."""
+"""Which plans and audit rows the store forgets, and which it keeps."""
 
 import threading
 from collections.abc import Callable

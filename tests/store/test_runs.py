@@ -1,4 +1,4 @@
-"""Queries on runs: each change of state happens once, from the state it is for, whoever comes late."""
+"""Queries of runs: each change of state happens once, from the expected state."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What complete scans have seen: staged with a plan, moved when it is stored, recalled with what went since."""
+"""The scan history: staged with a plan, applied when it is stored, loaded with the deletions since."""
 
 from datetime import datetime
 from typing import Any

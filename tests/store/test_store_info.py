@@ -1,4 +1,4 @@
-"""A store says which one it is, wherever it is opened from."""
+"""A store has one id, wherever it is opened."""
 
 from pathlib import Path
 

@@ -131,14 +131,14 @@ def ready_batches(store: Store) -> list[int]:
 @pytest.mark.parametrize(
     ("batches", "rung"),
     [
-        pytest.param([{}, {"done": True}, {}], [0, 2], id="what is done is not rung"),
+        pytest.param([{}, {"done": True}, {}], [0, 2], id="a done batch is not published"),
         pytest.param([{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="nor what somebody holds"),
         pytest.param(
             [{"published_at": NOW - HOUR}, {"published_at": NOW - HOUR + SECOND}], [0], id="nor recently published"
         ),
         pytest.param([{}, {"wave": 1}, {"wave": 1, "repository": "elsewhere"}], [0, 2], id="nor a later wave"),
         pytest.param([{"done": True}, {"wave": 1}], [1], id="a wave whose turn has come"),
-        pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="what was never rung comes first"),
+        pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="batches that were never published come first"),
     ],
 )
 def test_publishes_batches_in_their_turn(store: Store, batches: list[dict[str, Any]], rung: list[int]) -> None:

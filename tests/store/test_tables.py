@@ -1,4 +1,4 @@
-"""Instants: kept as integers, the same and in the same order on both databases."""
+"""Instants are integers, the same and in the same order on both databases."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What is kept of an image before its deletion, and for how long."""
+"""Which manifests are saved before a deletion, and for how long."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +34,7 @@ def either(new_store: Callable[[], str | None], make_memory_harness: MakeMemoryH
     return make_memory_harness(store=new_store())
 
 
-class TestWhatIsKept:
+class TestSavedManifests:
     def test_saves_bytes_type_tags_and_children_with_the_intent(
         self, registry: MemoryRegistry, either: MemoryHarness
     ) -> None:

@@ -1,4 +1,4 @@
-"""How a sweep ended: what it left and why, who verifies it, and what that found."""
+"""The verification after a sweep: its lease, its differences, and the states of planned deletions."""
 
 from typing import Any
 

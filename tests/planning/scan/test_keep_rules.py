@@ -1,4 +1,4 @@
-"""A keep rule that keeps nothing is a warning of a plan, live and offline; not where something could not be read."""
+"""A keep rule that matches nothing is a warning, live and offline, unless a repository could not be read."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A scan has a lease: it keeps it while it stores the plan, and stores nothing once it has lost it."""
+"""A scan holds its lease while it stores the plan, and stores nothing after it has lost the lease."""
 
 import threading
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Indexes tagged by a digest, over HTTP: a list of referrers goes with its subject, an index of images does not."""
+"""Indexes tagged by a digest, over HTTP: a list of referrers is deleted with its subject, an index of images is not."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta

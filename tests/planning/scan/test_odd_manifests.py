@@ -1,4 +1,4 @@
-"""Nights on registries with manifests that say too little: what stays, what is said of it, and what still goes."""
+"""Runs on registries with incomplete manifests: which images stay, with which reason, and which are deleted."""
 
 import json
 from collections.abc import Iterator

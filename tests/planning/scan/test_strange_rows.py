@@ -1,4 +1,4 @@
-"""Rows that no registry should list: what they are about stays, the rest of the run goes on, on every store."""
+"""Invalid rows of a registry: their images stay, and the rest of the run goes on, on every store."""
 
 import json
 from collections.abc import Callable

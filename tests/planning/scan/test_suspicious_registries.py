@@ -1,4 +1,4 @@
-"""A plan that is unlike those before, push times that cannot be true, a registry that comes to its end: whole runs."""
+"""Runs with an unusual plan, with impossible push times, and on a registry that is read-only or gone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,7 +44,7 @@ def earlier_runs(harness: Harness, *planned: int, outcome: str = "succeeded", wi
             )
 
 
-class TestAnUnusualPlan:
+class TestUnusualPlan:
     def planned(self, simulator: Simulator, harness: Harness) -> Any:
         for number in range(7):
             simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
@@ -154,7 +154,7 @@ class TestPushTimes:
         assert rows(harness) == {}
 
 
-class TestTheRegistrysOwnEnd:
+class TestEndOfARegistry:
     def test_a_read_only_registry_ends_the_run_with_a_remedy(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:

@@ -1,4 +1,4 @@
-"""What a scan cannot read: a repository is kept whole, an index keeps its children, and a lie ends it."""
+"""Unlistable repositories stay whole, unreadable indexes keep their children, and an untrustworthy scan fails."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What is put back where a server tells of blobs that it has no more, or takes an index over nothing."""
+"""Restoring from a registry that caches freed blobs, or accepts an index without its images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

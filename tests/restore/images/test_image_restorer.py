@@ -1,4 +1,4 @@
-"""Putting images back, one at a time: children first, nobody's tags moved, and what is there said truly."""
+"""Restoring images one at a time: children first, moved tags left alone, and a true result."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from worker.restore import restore as restoring
 from worker.restore.images import CACHED, COLLECTED, MovedTag
 
 
-class TestPuttingBack:
+class TestImageRestorer:
     def test_restores_an_unconfirmed_deletion(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         gone, run = unconfirmed(registry, harness)
         results = restore(harness, run.id)

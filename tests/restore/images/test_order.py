@@ -1,4 +1,4 @@
-"""The order in which images of a repository are put back."""
+"""The order in which images of a repository are restored."""
 
 from datetime import UTC, datetime
 
