@@ -88,8 +88,8 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="registry-gc", message="%(version)s")
 def cli() -> None:
-    """A scheduled garbage collector for container registries. It deletes only what a complete plan proves deletable,
-    and gives the reason for every decision.
+    """A scheduled garbage collector for container registries. It proves that an image may be deleted before it deletes
+    the image, and gives the reason for every decision.
 
     The configuration is registry-gc.yaml in the working folder, or the file of --config or REGISTRY_GC_CONFIG. Start
     with `registry-gc check`, then `registry-gc plan REGISTRY`.

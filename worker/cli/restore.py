@@ -16,9 +16,7 @@ from worker.restore.restore import restore as restore_images
 @click.command()
 @click.argument("what", metavar="RUN | IMAGE")
 @click.option("--registry", help="The registry of IMAGE, if several registries have deleted it.")
-@click.option(
-    "--partly", is_flag=True, help="Restore the tags of an index although some of its child images are missing."
-)
+@click.option("--partly", is_flag=True, help="Restore an index's tags although some of its children are missing.")
 @who_option
 @common()
 def restore(options: Options, what: str, registry: str | None, partly: bool, who: str) -> int:

@@ -72,7 +72,8 @@ def approve(options: Options, run: str, wait: bool, who: str) -> int:
         _enqueue(options, settings, task_calls, "the run continues as soon as beat and Redis are back")
         if wait:
             return follow(options, store, run)
-        _report(options, get(store, run), "approved")
+        row = get(store, run)
+    options.report(run_report(row, f"run {run} of {row.registry}: approved, now {row.outcome or row.state}"))
     return DONE
 
 
@@ -89,7 +90,8 @@ def abort(options: Options, run: str, who: str) -> int:
     with store_of_run(settings, run) as store:
         task_calls = lifecycle.abort(store, run, datetime.now(UTC), who=who)
         _enqueue(options, settings, task_calls, "deletions in progress are resolved as soon as beat and Redis are back")
-        _report(options, get(store, run), "stopping")
+        row = get(store, run)
+    options.report(run_report(row, f"run {run} of {row.registry}: stopping, now {row.outcome or row.state}"))
     return DONE
 
 
@@ -98,10 +100,6 @@ def _enqueue(options: Options, settings: Settings, task_calls: Iterable[TaskCall
 
     if not enqueue(settings, task_calls, verbose=options.verbose):
         say(f"warning: Redis accepts no messages; {consequence}")
-
-
-def _report(options: Options, run: Run, change: str) -> None:
-    options.report(run_report(run, f"run {run.id} of {run.registry}: {change}, now {run.outcome or run.state}"))
 
 
 def follow(options: Options, store: Store, run_id: str) -> int:

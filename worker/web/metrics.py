@@ -109,26 +109,16 @@ COUNTERS = (
         "Bytes of blobs that no image references after a confirmed deletion, each counted once.",
         lambda m: m.reclaimed_bytes,
     ),
+    Counter("skipped_images", "Images that a run skipped.", lambda m: _by_cause(m, "skipped", SKIP_CAUSES), ("cause",)),
     Counter(
-        "skipped_images",
-        "Planned images that a run skipped.",
-        lambda m: _by_cause(m, "skipped", SKIP_CAUSES),
-        ("cause",),
-    ),
-    Counter(
-        "failed_images",
-        "Planned images whose deletion failed.",
-        lambda m: _by_cause(m, "failed", FAILURE_CAUSES),
-        ("cause",),
+        "failed_images", "Failed deletions of images.", lambda m: _by_cause(m, "failed", FAILURE_CAUSES), ("cause",)
     ),
     Counter(
         "foreign_deletions",
         "Images that disappeared between two scans and that registry-gc did not delete.",
         lambda m: m.foreign_deletions,
     ),
-    Counter(
-        "verification_differences", "Differences that the verification after a sweep found.", lambda m: m.differences
-    ),
+    Counter("verification_differences", "Differences found by verification after a sweep.", lambda m: m.differences),
     Counter(
         "raced_pushes",
         "Tags that were pushed again, to a new image, while the old image was deleted.",
@@ -141,6 +131,14 @@ COUNTERS = (
         lambda m: sum(m.tallies.get("rate_wait_seconds", {}).values()),
     ),
 )
+
+
+def _of_plan(name: str) -> Callable[[ConfiguredRegistry], Any]:
+    return lambda registry: registry.plan(name)
+
+
+def _of_last_run(name: str) -> Callable[[ConfiguredRegistry], Any]:
+    return lambda registry: registry.last(name)
 
 
 def _duration(registry: ConfiguredRegistry) -> float:
@@ -195,47 +193,23 @@ GAUGES = (
         lambda registry: _seconds(registry.measures.last_success),
     ),
     Gauge("last_run_duration_seconds", "From the start of the last finished run's scan to its end.", _duration),
-    Gauge(
-        "last_run_candidates",
-        "Images that the last finished run's plan would delete.",
-        lambda registry: registry.last("planned"),
-    ),
+    Gauge("last_run_candidates", "Images that the last finished run's plan would delete.", _of_last_run("planned")),
     Gauge(
         "last_run_reclaimable_bytes",
-        "Bytes that the last finished run's plan would free.",
-        lambda registry: registry.last("reclaimable_bytes"),
+        "Bytes the last finished run's plan would free.",
+        _of_last_run("reclaimable_bytes"),
     ),
-    Gauge(
-        "last_run_reclaimed_bytes",
-        "Bytes the last finished run reclaimed.",
-        lambda registry: registry.last("reclaimed_bytes"),
-    ),
+    Gauge("last_run_reclaimed_bytes", "Bytes the last finished run reclaimed.", _of_last_run("reclaimed_bytes")),
     Gauge(
         "last_run_images",
         "Images of the last finished run, by outcome.",
         lambda registry: _images(registry.measures.finished),
         ("outcome",),
     ),
-    Gauge(
-        "registry_images",
-        "Images in the readable repositories, by the newest plan.",
-        lambda registry: registry.plan("images"),
-    ),
-    Gauge(
-        "registry_bytes",
-        "Bytes of the blobs of these images, each counted once, by the newest plan.",
-        lambda registry: registry.plan("registry_bytes"),
-    ),
-    Gauge(
-        "reclaimable_bytes",
-        "Bytes that the newest plan would free.",
-        lambda registry: registry.plan("reclaimable_bytes"),
-    ),
-    Gauge(
-        "budget_missed_bytes",
-        "Bytes by which the newest plan stays above its budgets.",
-        lambda registry: registry.plan("budget_missed_bytes"),
-    ),
+    Gauge("registry_images", "Images in the readable repositories, by the newest plan.", _of_plan("images")),
+    Gauge("registry_bytes", "Bytes of their blobs, each counted once, by the newest plan.", _of_plan("registry_bytes")),
+    Gauge("reclaimable_bytes", "Bytes that the newest plan would free.", _of_plan("reclaimable_bytes")),
+    Gauge("budget_missed_bytes", "Bytes by which the newest plan misses its budgets.", _of_plan("budget_missed_bytes")),
     Gauge(
         "emptied_repositories",
         "Repositories that the last finished run left without an image.",
@@ -251,15 +225,8 @@ GAUGES = (
         "Images whose manifests the newest plan could not read and that ignore_unreadable does not list.",
         lambda registry: len(json.loads(registry.plan("unreadable_images") or "[]")),
     ),
-    Gauge(
-        "rule_selected_images",
-        "Images that each rule of the newest plan selects, before keep rules apply.",
-        _rules,
-        ("rule",),
-    ),
-    Gauge(
-        "backlog_images", "Images that unfinished runs may still delete.", lambda registry: registry.measures.backlog
-    ),
+    Gauge("rule_selected_images", "Images that each rule of the newest plan selects, before keeps.", _rules, ("rule",)),
+    Gauge("backlog_images", "Images that unfinished runs may delete.", lambda registry: registry.measures.backlog),
     Gauge("run_in_progress", "Whether a run is active.", lambda registry: registry.measures.active),
     Gauge(
         "blocked",
