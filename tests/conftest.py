@@ -27,7 +27,7 @@ SYSTEM = Path(__file__).parent / "system"
 MEMORY = Path("/dev/shm")  # Linux keeps its files in memory
 ROOM = 2 * 2**30  # bytes that must be free there; a container often has 64 MiB
 
-# How long an example takes says how busy the machine is, not whether the code is right.
+# The duration of an example depends on the load of the machine, not on the code.
 ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("the same", derandomize=True, max_examples=50, **ANY_MACHINE)
 settings.register_profile("random", derandomize=False, max_examples=150, print_blob=True, **ANY_MACHINE)
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--system",
         action="store_true",
-        help="only tests/system, other nights on PostgreSQL instead of SQLite, properties at random, larger listings",
+        help="tests/system; of the others those with a store on PostgreSQL, random properties, and larger listings",
     )
 
 
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _has_room(folder: Path) -> bool:
-    """Whether the folders of tests can be here, programs of theirs too: a store waits for the disk at every commit."""
+    """Whether the tests' folders can be in memory, executables included: on a disk a store waits at every commit."""
     try:
         there = os.statvfs(folder)
     except OSError:
@@ -60,13 +60,13 @@ def _has_room(folder: Path) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--system"):
         return
-    left = [item for item in items if SYSTEM not in item.path.parents and not _says_more(item)]
+    left = [item for item in items if SYSTEM not in item.path.parents and not _differs_with_system(item)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in set(left)]
 
 
-def _says_more(item: pytest.Item) -> bool:
-    """Whether a test is another one on PostgreSQL, by other examples, or with more images."""
+def _differs_with_system(item: pytest.Item) -> bool:
+    """Whether --system runs the test differently: on PostgreSQL, with random examples, or with more images."""
     both = "database" in getattr(getattr(item, "callspec", None), "params", {})
     return (
         isinstance(item, pytest.Function)
@@ -120,7 +120,7 @@ def store(new_store: Callable[[], str | None], tmp_path: Path) -> Iterator[Store
 
 @pytest.fixture
 def no_backoff() -> Iterator[None]:
-    """Requests are sent again at once; how often stays as it is."""
+    """Retries happen at once; their number stays."""
     with stamina.set_testing(True, attempts=1_000_000):
         yield
 
@@ -129,7 +129,7 @@ def no_backoff() -> Iterator[None]:
 def make_harness(
     simulator: Simulator, tmp_path: Path, new_store: Callable[[], str | None], no_backoff: None
 ) -> Iterator[Callable[..., Harness]]:
-    """Makes nights on an empty registry, each with an empty store."""
+    """Makes harnesses on an empty registry, each with an empty store."""
     made: list[Harness] = []
 
     def make(**registry: Any) -> Harness:
@@ -151,13 +151,13 @@ def fake() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def registry() -> MemoryRegistry:
-    """An empty registry in memory that takes deleted images back."""
+    """An empty in-memory registry that accepts restored images."""
     return MemoryRegistry(strict=False)
 
 
 @pytest.fixture
 def make_memory_harness(registry: MemoryRegistry, tmp_path: Path) -> Iterator[MakeMemoryHarness]:
-    """Makes harnesses on the registry in memory, whose driver is registered while the test runs."""
+    """Makes harnesses on the in-memory registry, whose driver is registered while the test runs."""
     made: list[MemoryHarness] = []
 
     def make(**changes: Any) -> MemoryHarness:
@@ -173,8 +173,8 @@ def make_memory_harness(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Ma
 
 @pytest.fixture(scope="module")
 def scenarios(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Scenarios]":
-    """Scenarios of real processes, each made when a case first wants it."""
-    from tests.support.scenarios import Scenarios  # noqa: PLC0415 - Celery, which few folders want
+    """Scenarios of real processes, each created when a case first asks for it."""
+    from tests.support.scenarios import Scenarios  # noqa: PLC0415 - imports Celery, which few folders need
 
     made = Scenarios(lambda: request.getfixturevalue("postgres"), lambda: tmp_path_factory.mktemp("scenario"))
     yield made

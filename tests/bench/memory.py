@@ -1,9 +1,9 @@
-"""What remembering costs a night: bytes an image, rows and seconds, of a registry of that many images.
+"""What the scan history costs a run: bytes per image, rows and seconds, for a registry of so many images.
 
     python -m tests.bench.memory --images 1000000 --repositories 3000 [--store postgresql+psycopg://…]
 
-Four nights: the first sees all images for the first time; in each after it one repository in ten changes, by one image
-in a hundred. On a busy machine seconds mean little.
+Four scans: the first sees every image for the first time; before each later scan one repository in ten changes, by one
+image in a hundred. On a busy machine seconds mean little.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from worker.store import Store, open_store, scan_history
 from worker.store.tables import scan_history as history_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-NIGHTS = 4
+SCANS = 4
 KEY, NAME = "production|crp1", "production"
 
 
@@ -42,14 +42,14 @@ def main() -> None:
         registry = {f"team/service-{n:05d}": [_image(random_) for _ in range(per)] for n in range(options.repositories)}
         count = per * options.repositories
         say(f"{count:,} images in {options.repositories:,} repositories, {store.engine.dialect.name}")
-        for number in range(NIGHTS):
+        for number in range(SCANS):
             if number:
                 _change(random_, registry)
-            night(store, registry, number, count)
+            scan(store, registry, number, count)
 
 
-def night(store: Store, registry: dict[str, list[Image]], number: int, count: int) -> None:
-    """One night's remembering, timed; what a scan does without it (listing, digests in columns) is not."""
+def scan(store: Store, registry: dict[str, list[Image]], number: int, count: int) -> None:
+    """Time the scan history of one scan, without the rest of the scan (listing, digests in columns)."""
     surveys = [Survey(path, digest_rows([image.digest for image in images])) for path, images in registry.items()]
     started = time.perf_counter()
     with store.read() as connection:
@@ -73,7 +73,7 @@ def night(store: Store, registry: dict[str, list[Image]], number: int, count: in
     timings = ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in parts.items())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     say(
-        f"night {number}: {len(rows) + 1:,} rows, {sum(len(seen) for _, seen in rows):,} B written; "
+        f"scan {number}: {len(rows) + 1:,} rows, {sum(len(seen) for _, seen in rows):,} B written; "
         f"{size / count:.1f} B an image, the largest row {most:,} B; {timings}; peak {peak} MiB"
     )
 

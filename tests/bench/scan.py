@@ -1,9 +1,9 @@
-"""`make bench`, of a night's scan: what planning a large registry costs, over `orjson.loads` of the same pages.
+"""`make bench`, of a run's scan: what planning a large registry costs, over `orjson.loads` of the same pages.
 
     python -m tests.bench.scan --images 200000
 
 A run is opened, then listed, decided and stored by a process of its own, its rate no limit, against the simulator; it
-is the second night, so manifests that are read once were read before.
+is the second run, so manifests that are read once were read before.
 Both are CPU time; the start of that process and its imports are printed apart, its memory is its peak.
 """
 
@@ -62,17 +62,17 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="registry-gc-bench-") as folder,
         Simulator(fill=str(options.images)) as simulator,
     ):
-        night = Harness(simulator, Path(folder), rate=NO_LIMIT, mode="dry-run", rules=data.POLICY)
-        night.sweep()  # a dry run: manifests that are read once, ever, are read now
-        run_id = night.open()
+        harness = Harness(simulator, Path(folder), rate=NO_LIMIT, mode="dry-run", rules=data.POLICY)
+        harness.sweep()  # a dry run: manifests that are read once, ever, are read now
+        run_id = harness.open()
         listed = pages(simulator)
-        command = [sys.executable, "-c", _SCAN, str(night.path), run_id]
+        command = [sys.executable, "-c", _SCAN, str(harness.path), run_id]
         ran = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
         started = time.process_time()
         for page in listed:
             orjson.loads(page)
         reading = time.process_time() - started
-        said, run = json.loads(ran.stdout), night.run(run_id)
+        said, run = json.loads(ran.stdout), harness.run(run_id)
         sys.stdout.write(
             f"scan of {run.images:,} images, {run.planned:,} go: orjson.loads of its {len(listed):,} pages 1.00,"
             f" scan {said['scan'] / reading:.2f} (start and imports {said['start'] / reading:.2f} more);"

@@ -1,7 +1,7 @@
-"""Stands before an HTTP server: passes requests on, remembers them, and spoils the answers that a test wants spoilt.
+"""A proxy in front of an HTTP server: forwards requests, records them, and spoils the responses that a test chooses.
 
-So that every fault is the same for every kind of server, and no server need know how to misbehave. It reads requests;
-`tcp_fault_proxy` serves any protocol and knows bytes and connections only.
+Every kind of server gets the same faults, and no server has to implement them. This proxy reads requests;
+`tcp_fault_proxy` works for any protocol and sees bytes and connections only.
 """
 
 import http.client
@@ -25,9 +25,9 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length",
 
 @dataclass(frozen=True, slots=True)
 class ProxiedRequest:
-    """One request as it came in; `target` is the path and the query, still encoded."""
+    """One received request; `target` is the path and the query, still encoded."""
 
-    at: datetime  # when it came
+    at: datetime  # when it was received
     method: str
     target: str
     headers: Mapping[str, str] = field(repr=False)  # names in lower case
@@ -40,7 +40,7 @@ class ProxiedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProxyResponse:
-    """One answer. `fate`: whole, or the end of the connection after the first `size` bytes of its body, or at once."""
+    """One response. `fate`: sent whole, cut after the first `size` bytes of the body, or not sent."""
 
     status: int
     body: bytes = b""
@@ -55,34 +55,34 @@ Action = Callable[[ProxiedRequest, ForwardRequest], ProxyResponse]
 
 
 def respond_with(reply: ProxyResponse) -> Action:
-    """The same answer to each; the server learns nothing."""
+    """Answer each request with the response; the server does not receive it."""
     return lambda asked, forward: reply
 
 
 def never_forwarded(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
-    """The connection ends, and the server has learnt nothing."""
+    """Close the connection; the server does not receive the request."""
     return ProxyResponse(0, fate="nothing")
 
 
 def response_lost(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
-    """The server does what it was asked, and the connection ends before a word of that."""
+    """Forward the request, and close the connection without a response."""
     forward()
     return ProxyResponse(0, fate="nothing")
 
 
 def half_of_body(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
-    """Half of the body, and then the end of the connection."""
+    """Send half of the body, and close the connection."""
     response = forward()
     return replace(response, fate="cut", size=len(response.body) // 2)
 
 
 def cut_after(size: int) -> Action:
-    """So many bytes of the body, and then the end of the connection."""
+    """Send so many bytes of the body, and close the connection."""
     return lambda asked, forward: replace(forward(), fate="cut", size=size)
 
 
 def carried_out_and_replaced(reply: ProxyResponse) -> Action:
-    """The server does what it was asked, and something between it and us answers."""
+    """Forward the request, and answer with another response, as an intermediary may do."""
 
     def act(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         forward()
@@ -96,7 +96,7 @@ def forwarded(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
 
 
 def call_first(call: Callable[[], object], action: Action) -> Action:
-    """This is called when the request has come, and has not gone on yet."""
+    """Call a function before the action, when the request has been received."""
 
     def act(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
         call()
@@ -106,7 +106,7 @@ def call_first(call: Callable[[], object], action: Action) -> Action:
 
 
 def garbled(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
-    """Another body of the same length."""
+    """Replace the body by another of the same length."""
     response = forward()
     return replace(response, body=b"x" * len(response.body))
 
@@ -115,8 +115,8 @@ def garbled(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyResponse:
 class FaultRule:
     calls: re.Pattern[str]
     action: Action
-    passing: int  # so many pass first
-    times: int | None  # None: always
+    passing: int  # requests that pass first
+    times: int | None  # None: no limit
 
 
 class HttpFaultProxy(Loopback):
@@ -127,13 +127,13 @@ class HttpFaultProxy(Loopback):
         self.target = target  # the server's url
         self.log: list[ProxiedRequest] = []
         self.open_connections = 0
-        self.clock_ahead = timedelta(0)  # what the server's clock shows too much
+        self.clock_ahead = timedelta(0)  # how far the server's clock is ahead
         self._rules: list[FaultRule] = []
         self._words: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def reset(self) -> None:
-        """As at the start: everything passes, nothing was asked."""
+        """Remove all rules, and forget all requests."""
         with self._lock:
             self.log.clear()
             self._rules.clear()
@@ -141,7 +141,7 @@ class HttpFaultProxy(Loopback):
             self.clock_ahead = timedelta(0)
 
     def on(self, calls: str, action: Action, *, passing: int = 0, times: int | None = None) -> FaultRule:
-        """What becomes of requests whose "METHOD /path?query" the expression is found in; the first rule counts."""
+        """Apply an action to requests whose "METHOD /path?query" matches the expression; the first rule applies."""
         rule = FaultRule(re.compile(calls), action, passing, times)
         with self._lock:
             self._rules.append(rule)
@@ -149,26 +149,26 @@ class HttpFaultProxy(Loopback):
 
     @property
     def all_faults_struck(self) -> bool:
-        """Whether every rule that holds a number of times has held that often."""
+        """Whether every rule with a number of times has been applied that often."""
         return not any(rule.times for rule in self._rules)
 
     def heal(self) -> None:
-        """Everything passes as it is again."""
+        """Remove all rules and replacements."""
         with self._lock:
             self._rules.clear()
             self._words.clear()
 
     def replace_text(self, word: str, instead_of: str) -> None:
-        """Other words in all answers: in their JSON, and in their headers if a header can have them."""
+        """Replace a text in all responses: in their JSON, and in their headers where a header can have it."""
         self._words[instead_of] = word
 
     def received(self, calls: str = "") -> list[ProxiedRequest]:
-        """The requests so far that the expression is found in, oldest first."""
+        """The requests so far that match the expression, oldest first."""
         with self._lock:
             return [request for request in self.log if re.search(calls, request.line)]
 
     def received_naming(self, word: str) -> list[str]:
-        """The requests with this in their path, encoded or not."""
+        """The requests whose path has the text, encoded or not."""
         with self._lock:
             lines = [request.line.partition("?")[0] for request in self.log]
         return [line for line in lines if word in line or word in unquote(line)]

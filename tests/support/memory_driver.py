@@ -1,4 +1,4 @@
-"""The drivers of the registry in memory: one that only deletes, and one that takes deleted manifests back."""
+"""The drivers of the in-memory registry: one that deletes, and one that also restores."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -23,7 +23,7 @@ class MemoryDriver:
     def __exit__(self, *exc: object) -> None: ...
 
     def _call(self, call: Call, path: str = "", what: str = "") -> None:
-        """A request goes out. Raises what a test wants."""
+        """Record a request; raises the error that a test has planned."""
         self.registry.asked.append((call, path, what))
         fault = next((fault for fault in self.registry.faults if fault.strikes(call, path, what)), None)
         if fault is not None:

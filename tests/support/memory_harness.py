@@ -1,4 +1,4 @@
-"""The harness on the registry in memory, which restores: the real runs, scan, sweep and restore, without HTTP."""
+"""The harness on the in-memory registry: the real runs, scan, sweep and restore, without HTTP."""
 
 from collections.abc import Callable
 from datetime import timedelta

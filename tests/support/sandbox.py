@@ -1,4 +1,4 @@
-"""Our own processes as tests start them: a configuration in a folder of its own, the process, its log, its leavings."""
+"""A sandbox for our processes: a configuration and a state folder, the processes, their logs and what they leave."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NOWHERE = "http://127.0.0.1:9"  # nobody listens there
 
 
 def registry(**changes: Any) -> dict[str, Any]:
-    """A registry that cannot be reached: enough for everything that comes before a scan."""
+    """The entry of a registry that cannot be reached: enough for everything before a scan."""
     endpoints = dict.fromkeys(("container_registry", "operation", "iam", "docker"), NOWHERE)
     own = {"kind": "yandex-container-registry", "id": "crp1", "credentials": {"iam_token": {"env": "TEST_TOKEN"}}}
     return {**own, "endpoints": endpoints, "policy": "nightly", **changes}
@@ -54,7 +54,7 @@ class Sandbox:
 
     @contextmanager
     def running(self, *command: str, log: str = "log") -> Iterator["Running"]:
-        """This command, until the block ends; then whatever still runs here is killed."""
+        """Run a command until the block ends; then kill every process of this sandbox."""
         with (self.folder / log).open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -75,7 +75,7 @@ class Sandbox:
                     os.kill(pid, signal.SIGKILL)
 
     def call(self, *words: str) -> Result:
-        """Call registry-gc here, in a process that has loaded it already."""
+        """Call registry-gc in this folder, in a process that has already loaded it."""
         return called(*words, cwd=self.folder, **self.environ)
 
     def run(self, *command: str, timeout: float = 90, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -85,7 +85,7 @@ class Sandbox:
         )
 
     def pids(self) -> dict[int, str]:
-        """Every process of this machine that was started here, whoever its parent is by now: number -> command."""
+        """Pid -> command of every process that was started in this sandbox, whatever its present parent."""
         mark = f"STATE_DIRECTORY={self.state}".encode()
         processes = {}
         for entry in Path("/proc").iterdir():
@@ -98,11 +98,11 @@ class Sandbox:
                 if words and (started_here or str(self.state) in words):
                     processes[int(entry.name)] = words
             except OSError:
-                continue  # it ended while we looked
+                continue  # it has just ended
         return processes
 
     def left_empty(self) -> None:
-        """Wait until nothing runs here; a killed process takes a moment to go."""
+        """Wait until no process of this sandbox runs; a killed process takes a moment to end."""
         until(lambda: not self.pids(), timeout=20, what="the end of every process")
 
 
@@ -126,7 +126,7 @@ class Running:
         return [record for record in records if fields.items() <= record.items()]
 
     def says(self, text: str, *, timeout: float = 60) -> None:
-        """Wait until the log has `text`; the log's end is in the message where it never comes."""
+        """Wait until the log has `text`; the error has the end of the log."""
         until(
             lambda: text in self.log() or self.process.poll() is not None, timeout=timeout, what=f"{text!r} in the log"
         )

@@ -1,4 +1,4 @@
-"""Real servers that tests start for themselves: on a free loopback port, in a folder of their own, gone afterwards."""
+"""Real servers of the tests: on a free loopback port, in a folder of their own that is deleted afterwards."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 
 def free_port() -> int:
-    """A port nobody listens on now. Another may take it before you do: be ready to try again."""
+    """A port on which no process listens now. Another process may take it first: be ready to try again."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -36,7 +36,7 @@ def redis_program() -> str:
 
 
 def end(process: "subprocess.Popen[Any]", by: int = signal.SIGTERM, *, timeout: float = 10) -> None:
-    """End a process of ours in good order, or in any where it takes longer than so many seconds."""
+    """End a process with a signal, and kill it if it takes longer than `timeout` seconds."""
     process.send_signal(by)
     try:
         process.wait(timeout=timeout)
@@ -70,7 +70,7 @@ class Loopback:
 
 
 class RedisServer:
-    """A Redis of the test's own. It can be killed and started again on the same port, with what it had."""
+    """A Redis of the test's own. It can be killed, and started again on the same port with its data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,20 +100,20 @@ class RedisServer:
         return False
 
     def empty(self) -> None:
-        """Forget everything, as if the machine had been replaced."""
+        """Delete all data."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(b"FLUSHALL\r\n")
             assert connection.recv(5) == b"+OK\r\n"
 
     def kill(self) -> None:
-        """End it without a warning (SIGKILL)."""
+        """End it with SIGKILL."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def stop(self) -> None:
-        """End it in good order."""
+        """End it with SIGTERM."""
         process, self._process = self._process, None
         if process is not None:
             end(process)
@@ -121,7 +121,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[RedisServer]:
-    """A running Redis of the test's own; tries another port if somebody took the one it had chosen."""
+    """A running Redis of the test's own; it tries another port if its port was taken."""
     with tempfile.TemporaryDirectory(prefix="registry-gc-redis-") as folder:
         for attempt in range(3):
             server = RedisServer(Path(folder))

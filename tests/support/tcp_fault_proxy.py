@@ -1,8 +1,8 @@
-"""A bad link of any protocol: stands between us and a server on this machine, and loses, cuts or holds back bytes.
+"""A TCP proxy in front of a server on this machine: it loses, cuts or delays bytes of any protocol.
 
-It reads nothing of what passes; `http_fault_proxy` chooses HTTP requests.
+It does not read the bytes; `http_fault_proxy` chooses HTTP requests.
 
-What a black hole swallows comes through when it closes, as TCP sends again what was not acknowledged.
+Bytes that a black hole swallowed arrive when it closes, as TCP sends unacknowledged bytes again.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ CHUNK = 64 * 1024
 
 
 class TcpFaultProxy:
-    """One server's link. The methods may be called from any thread; each change holds from then on."""
+    """The link to one server. The methods may be called from any thread, and take effect at once."""
 
     def __init__(self, target: int) -> None:
         self.target = target  # the server's port
@@ -31,15 +31,15 @@ class TcpFaultProxy:
         return not self._lose and not self._cut and (self._open is None or self._open.is_set())
 
     def lose_replies(self, count: int = 1) -> None:
-        """The next answers never come: what was asked is done, and the connection ends."""
+        """Lose the next responses: the server carries the requests out, and the connection closes."""
         self._lose = count
 
     def cut_after(self, size: int, count: int = 1) -> None:
-        """The next connections that answer end in the middle: after so many bytes."""
+        """Cut the next connections after so many bytes of responses."""
         self._cut, self._after = count, size
 
     def black_hole(self, seconds: float) -> None:
-        """Nothing passes for so long, in either direction, and no new connection gets anywhere."""
+        """Hold back all bytes and all new connections for so many seconds."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._close_for, seconds)
 
@@ -121,7 +121,7 @@ class TcpFaultProxy:
 
 @contextlib.contextmanager
 def proxy_to(port: int) -> Iterator[TcpFaultProxy]:
-    """A link to a server on this machine, good at first."""
+    """A link to a server on this machine, without faults at first."""
     made, ready = TcpFaultProxy(port), threading.Event()
     thread = threading.Thread(target=made._run, args=(ready,), name="proxy", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A small real HTTP server that services post messages to, in whatever mood a test puts it."""
+"""A small HTTP server that receives notifications, and answers with the status that a test sets."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ SECRET = "s3cret-t0ken-of-the-hook"
 
 
 class Webhook:
-    """`status` is what it answers; None: it says nothing at all until the test is over."""
+    """`status`: that of its responses; None: no response until the test is over."""
 
     def __init__(self) -> None:
         self.status: int | None = 200
