@@ -71,7 +71,7 @@ def on_a_terminal(command: Sequence[str], cwd: Path, columns: int = 100) -> tupl
         while chunk := os.read(leader, 65536):
             written += chunk
     except OSError:
-        pass  # how Linux says that nobody writes there any more
+        pass  # how Linux reports that the other end is closed
     os.close(leader)
     return process.wait(30), written.decode()
 
@@ -131,7 +131,7 @@ def _load() -> None:
 
 
 def _serve(asking: socket.socket) -> None:
-    """Fork for every call, until nobody can call any more."""
+    """Fork for every call, until the callers' end of the socket is closed."""
     _load()
     gc.freeze()
     while True:
@@ -149,7 +149,7 @@ def _serve(asking: socket.socket) -> None:
 
 
 def _see_through(answer: int, words: int, out: int, err: int) -> NoReturn:
-    """A call's own process: sees another do it, and tells how that ended."""
+    """The process of one call: starts the command in a child, and reports its exit code."""
     if (pid := os.fork()) == 0:
         os.close(answer)
         with open(words, "rb") as file:

@@ -81,7 +81,7 @@ def soon(seconds: float = 10.0) -> float:
 
 
 def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
-    """The end of a deletion, however the registry tells it."""
+    """The finished deletion, whether `delete` or `follow` reports its end."""
     return driver.follow(driver.delete("shop/api", image, key()), soon(seconds))
 
 

@@ -101,7 +101,7 @@ def error_of(fault: Fault, call: Call) -> Exception:
     if fault.answer is not None:
         return fault.answer
     if fault.error == LIMITER:
-        return LimiterUnavailableError("the registry in memory: the limiter is away")
+        return LimiterUnavailableError("the in-memory registry: the rate limiter is unavailable")
     error = ERRORS[fault.error](f"{fault.error} at {call}", "production", call)
     error.maybe_done = (call == "delete" and fault.lost != "clean") or call == "follow"
     return error

@@ -1,4 +1,4 @@
-"""Nights on a registry whose images are restored: families of images, and what became of them."""
+"""Helpers of restore tests: families of images, and the results of their restores."""
 
 from sqlalchemy import func, select
 
@@ -39,7 +39,7 @@ def answers(restored: dict[str, RestoredImage]) -> set[str]:
 
 
 class Family:
-    """A nested index with its images, one of them signed, that all go in one night."""
+    """A nested index with its images, one of them signed, that one run deletes."""
 
     def __init__(self, registry: MemoryRegistry, path: str = "shop/api") -> None:
         self.children = [registry.push_image(path, layers=["base", f"{path} arm {number}"]) for number in range(3)]
@@ -55,7 +55,7 @@ class Family:
 
 
 def unconfirmed(registry: MemoryRegistry, harness: MemoryHarness) -> tuple[Pushed, Run]:
-    """An image that a run asked to be deleted, of which nobody knows whether it was; it is gone by now."""
+    """An image whose deletion by a run is unconfirmed, and which no longer exists."""
     gone = registry.push_image("shop/api", "old", layers=["a"])
     registry.fail("delete", "shop/api", NotFoundError("not found, and listed all the same"))
     run = harness.sweep()

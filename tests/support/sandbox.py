@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
 OURS = (sys.executable, "-m", "worker.cli")
-NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+NOWHERE = "http://127.0.0.1:9"  # no process listens there
 
 
 def registry(**changes: Any) -> dict[str, Any]:

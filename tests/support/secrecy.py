@@ -1,4 +1,4 @@
-"""Errors that have a secret at hand when they are raised: none shows it, in its text, its repr or its causes."""
+"""Checks that an error does not show a secret that its code knows: in its text, its repr or its causes."""
 
 import traceback
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def filled(url: str, secret: str) -> str:
 
 
 def shows_no_secret(folder: Path, go: Go, kind: str) -> None:
-    """An error of this kind is raised, and neither it nor the traceback with every cause of it tells the secret."""
+    """An error of this kind is raised; neither the error nor its traceback, with all causes, has the secret."""
     with pytest.raises(Exception, match=r".") as failure:
         go(folder, ODDLY)
     error = failure.value

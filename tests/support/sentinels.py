@@ -1,4 +1,4 @@
-"""Secrets that are planted on purpose, and a search that knows them however they were written down."""
+"""Secrets that tests plant, and a search that finds them in every encoding."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ class Sentinels:
     secrets: Mapping[str, str]
 
     def pieces(self) -> Iterator[tuple[str, str]]:
-        """Each secret whole, and, of a long one, a piece from its middle: a line that was cut tells it as well."""
+        """Each secret whole, and a piece from the middle of a long one: a cut line can show that."""
         for kind, secret in self.secrets.items():
             yield kind, secret
             if len(secret) > 2 * PIECE:
@@ -53,7 +53,7 @@ class Sentinels:
                 yield kind, secret[middle - PIECE // 2 : middle + PIECE // 2]
 
     def found_in(self, places: Mapping[str, bytes]) -> list[str]:
-        """Which secret was told, how and where; empty: none."""
+        """Which secrets the places show, in which form and where; empty: none."""
         wanted = [(kind, form, text) for kind, piece in self.pieces() for form, text in forms(piece).items()]
         return [
             f"{kind} ({form}) in {where}"

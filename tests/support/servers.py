@@ -183,7 +183,7 @@ class PostgresServer:
         return subprocess.run(ready, check=False).returncode == 0
 
     def create_database(self, name: str, *, model: str = "template1") -> str:
-        """The new database's URL. `model`: the one that it is a copy of, to which nobody is connected."""
+        """The new database's URL. `model`: the database to copy, which must have no connections."""
         words = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "tests", "-T", model, name]
         self._run("createdb", *words)
         return self.url(name)

@@ -193,7 +193,7 @@ class FakeRegistry:
                 self._store.free(digest, cached=self.switches.blob_cache)
 
     def flush_cache(self) -> None:
-        """What only the cache tells of is no longer told of."""
+        """Empty the cache: it no longer reports freed blobs."""
         with self._lock:
             for digest in list(self._store.cached):
                 if digest not in self._store.blobs:

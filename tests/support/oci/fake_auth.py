@@ -1,4 +1,4 @@
-"""Who may ask a fake registry for what: basic sign-in, or tokens with scopes."""
+"""Authentication of a fake registry: basic sign-in, or tokens with scopes."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ class TokenAuth:
     """A token server under /token of the same host, or `elsewhere`: of another port.
 
     `granted`: scopes of one action each, "repository:shop/api:pull", "registry:catalog:*"; None: whatever is asked.
-    `user`: who has to sign in there, or nobody. `lifetime`: seconds; `tells_lifetime`: else it is 60 by default.
+    `user`: who has to sign in there; None: anonymous. `lifetime`: seconds; `tells_lifetime`: else it is 60 by default.
     `named`: the answer's field with the token, "access_token" for some. `asked`: the scopes of every request for one.
     """
 

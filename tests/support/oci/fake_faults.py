@@ -1,4 +1,4 @@
-"""What a test has a fake registry do to chosen requests: things that happen right before them, and faults."""
+"""What a fake registry does to chosen requests: calls right before the response, and faults."""
 
 import re
 from collections.abc import Callable, Mapping

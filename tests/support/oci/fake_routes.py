@@ -1,4 +1,4 @@
-"""What a fake registry answers, call by call, as distribution does unless a switch says otherwise."""
+"""The responses of a fake registry by call: those of distribution unless a switch changes them."""
 
 import json
 import re
@@ -44,7 +44,7 @@ class Route:
 
 @dataclass(slots=True)
 class Routes:
-    """The calls of one registry. Whoever calls has the lock."""
+    """The calls of one registry. The caller holds the lock."""
 
     store: FakeStore
     switches: FakeSwitches
@@ -286,7 +286,7 @@ class Routes:
 def blob_bytes(store: FakeStore, request: FakeRequest, digest: str) -> FakeResponse:
     """A blob, or the range of it that was asked for. One that is only a size has zeros, and is not to be had whole.
 
-    Of a blob that only a cache tells of the headers come, and then the end of the connection.
+    For a blob that only a cache has, the headers are sent, and the connection closes.
     """
     held, size = store.blobs.get(digest, b""), store.size(digest)
     headers = {"Docker-Content-Digest": digest, "Etag": f'"{digest}"', "Accept-Ranges": "bytes"}
@@ -297,7 +297,7 @@ def blob_bytes(store: FakeStore, request: FakeRequest, digest: str) -> FakeRespo
     if request.method == "HEAD" or (asked is None and not isinstance(held, int)):
         return FakeResponse(200, b"" if isinstance(held, int) else held, headers, length=size)
     if asked is None:
-        raise FakeRefusalError(500, "UNKNOWN", "this layer has no bytes here: nobody should have asked for it")
+        raise FakeRefusalError(500, "UNKNOWN", "this layer has no bytes: clients should not request it")
     first, last = span(asked, size)
     if first > last:
         beyond = {"Content-Range": f"bytes */{size}"} if first >= size else {}

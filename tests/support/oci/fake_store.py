@@ -1,4 +1,4 @@
-"""What a fake registry holds: repositories of manifests, tags and blobs, with what a push and a deletion check."""
+"""The content of a fake registry: repositories of manifests, tags and blobs, and checks of pushes and deletions."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -77,8 +77,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.repositories: dict[str, FakeRepository] = {}
-        self.blobs: dict[str, bytes | int] = {}  # int: a size alone, for layers that nobody fetches
-        self.cached: dict[str, int] = {}  # sizes of blobs that a collector has freed, and that a cache tells of
+        self.blobs: dict[str, bytes | int] = {}  # int: the size of a layer without bytes
+        self.cached: dict[str, int] = {}  # sizes of freed blobs that a cache still reports
         self.deleted: list[tuple[str, str]] = []
 
     def stored(self, repository: str) -> FakeRepository:
@@ -93,7 +93,7 @@ class FakeStore:
         return blob in self.blobs or blob in self.cached
 
     def free(self, blob: str, *, cached: bool) -> None:
-        """Its bytes go, and what tells of it, unless a cache does."""
+        """Delete the bytes of a blob and its links; with `cached` a cache goes on reporting it."""
         if cached:
             self.cached[blob] = self.size(blob)
         else:
@@ -161,7 +161,7 @@ class FakeStore:
                 stored.remove(child)
 
     def untagged(self, *, spares_children: bool) -> Iterator[tuple[str, str]]:
-        """Repository and digest of what a collector deletes that is told to delete what has no tag."""
+        """Repository and digest of the manifests that a collector deletes if it deletes untagged ones."""
         for name, stored in self.repositories.items():
             kept = list(stored.tags.values())
             for digest in kept if spares_children else ():  # grows while it is read

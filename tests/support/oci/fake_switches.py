@@ -32,7 +32,7 @@ class FakeSwitches:
     cascades: bool = False  # the deletion of an index takes what it lists along, with all tags
     deletion_seconds: float = 0.0  # a task that takes so long carries each deletion out, one after the other
     spares_children: bool = False  # a collector that deletes what is untagged leaves what a kept index lists
-    blob_cache: bool = False  # outside the registry: it tells of blobs that a collector has freed, until it is flushed
+    blob_cache: bool = False  # outside the registry: it reports blobs that a collector has freed, until it is flushed
     takes_incomplete: bool = False  # an index that lists what is not there is taken
     frees_at_once: bool = False  # a deletion frees what no other manifest names, as a collector would
     forgets_untagged: bool = False  # a manifest whose last tag is overwritten by a push is gone

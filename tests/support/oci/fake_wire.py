@@ -1,4 +1,4 @@
-"""The HTTP/1.1 side of a fake registry: connections that are kept, requests as they came, answers as they are told."""
+"""The HTTP/1.1 server of a fake registry: persistent connections, parsed requests, and responses that can be cut."""
 
 import socket
 import socketserver
@@ -30,13 +30,13 @@ class FakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """One answer. `fate`: whole; half of its body, and then the end of the connection; or nothing but that end."""
+    """One response. `fate`: sent whole, cut after half of the body, or not sent: the connection closes."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     fate: Literal["whole", "half", "nothing"] = "whole"
-    length: int | None = None  # of a HEAD whose body nobody has made
+    length: int | None = None  # Content-Length of a HEAD without a body
 
 
 class Listener:
@@ -98,7 +98,7 @@ def _handler(
 ) -> type[socketserver.StreamRequestHandler]:
     class Handler(socketserver.StreamRequestHandler):
         disable_nagle_algorithm = True
-        wbufsize = 64 * 1024  # one packet an answer
+        wbufsize = 64 * 1024  # one packet per response
 
         def handle(self) -> None:
             open_connections.add(self.connection)

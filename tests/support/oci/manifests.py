@@ -92,7 +92,7 @@ def config_body(
 ) -> bytes:
     """An image's config. `created`: RFC 3339, or whatever a test wants there."""
     system, architecture = platform
-    diffs = [digest_of(layer) for layer in layers]  # of the bytes as pushed: nobody unpacks them here
+    diffs = [digest_of(layer) for layer in layers]  # of the compressed bytes: no test unpacks them
     return encoded(
         {
             "created": created,

@@ -70,8 +70,8 @@ class TokenSigner:
 class TokenServer(Loopback):
     """Listens on loopback while its block runs.
 
-    `says_expires_in`: what its answers tell, seconds. `lives`: for how long the registry really takes a token, seconds;
-    less than told is a token that is refused half-way. `asked`: every request, in order. A user "" is anybody.
+    `says_expires_in`: the seconds that its responses report. `lives`: seconds for which the registry accepts a
+    token; a smaller value makes it refuse tokens early. `asked`: every request, in order. User "": anonymous.
     """
 
     service = "registry of the tests"

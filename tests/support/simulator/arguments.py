@@ -27,7 +27,7 @@ def blob_from(text: str | int | dict[str, Any], unique: str) -> Blob:
 
 
 def created_at(server: "Server", arguments: dict[str, Any]) -> datetime:
-    """`created_at` (RFC 3339), or `age` in seconds; whole milliseconds, as the registry tells them."""
+    """`created_at` (RFC 3339), or `age` in seconds; in whole milliseconds, as the registry reports it."""
     if arguments.get("created_at"):
         at = datetime.fromisoformat(arguments["created_at"]).astimezone(UTC)
     else:

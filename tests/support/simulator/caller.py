@@ -79,7 +79,7 @@ class CloudApi(Api):
     """The same images by Cloud Registry."""
 
     def page(self, **query: Any) -> dict[str, Any]:
-        """A page of artifacts alone, without the folders they lie in; every other query is left as it is."""
+        """A page of artifacts without folders; `query` can change every parameter."""
         answer = self.get(ARTIFACTS, params={"registryId": self.registry_id, "kind": "ARTIFACT", **query})
         assert answer.status_code == 200, answer.text
         page: dict[str, Any] = answer.json()

@@ -91,7 +91,7 @@ class Query:
         return {key: value for key, _, value in pairs}
 
     def order(self) -> Callable[[Any], Key] | None:
-        """What rows are sorted by, their ids deciding between equals; None: not told."""
+        """The sort key of rows, with their ids between equals; None: the query has no order."""
         text = self.single("orderBy")
         if not text:
             return None

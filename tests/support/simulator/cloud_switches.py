@@ -1,4 +1,4 @@
-"""What is not known of Cloud Registry, as named settings: the default is likelier, every other position possible."""
+"""Unknown behaviour of Cloud Registry as settings: the default is the likelier one, every position is possible."""
 
 from dataclasses import dataclass
 from typing import Literal

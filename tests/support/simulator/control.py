@@ -173,7 +173,7 @@ def token(server: "Server", arguments: dict[str, Any]) -> dict[str, str]:
 
 
 def tokens(server: "Server", arguments: dict[str, Any]) -> dict[str, list[str]]:
-    """Every token that was handed out, for who looks whether one was told to anybody."""
+    """Every token that was issued, for tests that search for leaked tokens."""
     return {"iam": list(server.state.tokens), "docker": list(server.state.docker_tokens)}
 
 

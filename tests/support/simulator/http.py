@@ -46,7 +46,7 @@ class SimulatedResponse:
     fate: Fate = "whole"
     delay: float = 0.0  # seconds before the first byte
     pause: float = 0.05  # seconds between the pieces of a body that drips
-    dated: bool = True  # whether `Date` is told
+    dated: bool = True  # whether the response has a `Date`
 
 
 class BadRequestError(Exception):
@@ -85,7 +85,7 @@ def head_of(response: SimulatedResponse, date: str) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests one after the other, each answered before the next is looked at."""
+    """One connection: requests one after the other, each answered before the next is read."""
 
     def __init__(self, answer: Callable[[SimulatedRequest], SimulatedResponse], date: Callable[[], str]) -> None:
         self._answer, self._date = answer, date

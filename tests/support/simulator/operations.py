@@ -14,7 +14,7 @@ from tests.support.simulator.switches import Switches
 
 @dataclass(frozen=True)
 class Objection:
-    """Why something cannot be deleted: a google.rpc code, its message, and when it is told."""
+    """Why something cannot be deleted: a google.rpc code, its message, and when it is reported."""
 
     code: int
     message: str

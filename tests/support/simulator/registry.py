@@ -133,7 +133,7 @@ class Registry:
         self.touched: set[Blob] = set()  # blobs of images that a request deleted
         self.pushes = 0
         self.bound = 0  # how often a tag was given to an image
-        self.kind, self.type, self.status = "DOCKER", "LOCAL", "ACTIVE"  # as Cloud Registry tells them
+        self.kind, self.type, self.status = "DOCKER", "LOCAL", "ACTIVE"  # as Cloud Registry reports them
         self.burnt: set[str] = set()  # paths of artifacts that were deleted without their history
 
     @property
@@ -311,7 +311,7 @@ class Cloud:
         repository.forget(image, at)
 
     def remove(self, image: Image, *, by_request: bool) -> None:
-        """The image and all its tags are gone; blobs that nobody else in the registry names are lost."""
+        """The image and all its tags are gone; blobs that no other image of the registry names are lost."""
         home = self.registries[image.registry]
         repository = home.repositories[image.repository]
         del self.by_id[image.id], repository.images[image.digest]

@@ -16,7 +16,7 @@ FRONT_PROXY_BODY = b"stream timeout\nrequest-id: 5a6b0a52-3f1b-4b63-8a0a-0d5a5b6
 
 
 class Server:
-    """One simulator behind HTTP. `state` is replaced by a reset, so nobody else keeps it."""
+    """One simulator behind HTTP. A reset replaces `state`, so no other object holds it."""
 
     def __init__(self, switches: Switches, seed: int = 0) -> None:
         self.state = State(switches, seed)

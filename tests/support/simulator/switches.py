@@ -1,4 +1,4 @@
-"""What is not known of the real service, as named settings: the default is likelier, every other position possible."""
+"""Unknown behaviour of the real service as settings: the default is the likelier one, every position is possible."""
 
 import types
 from dataclasses import dataclass, fields, replace
@@ -30,7 +30,7 @@ class Switches(CloudSwitches):
     index_fields: Literal["none", "sum"] = "none"  # sum: compressedSize over the children
     error_before_done: bool = False  # a failing operation shows `error` for a while before `done`
     requests_per_second: float = 0.0  # a token bucket of one second's worth; above it 429
-    retry_after: int = 0  # seconds told with a 429 of that bucket; 0: not told
+    retry_after: int = 0  # seconds that a 429 of that bucket reports; 0: none
     front_proxy_status: Literal[0, 408, 503, 504] = 0  # every call of the services fails so, in plain text
     token_seconds: float = 43_200.0
     exchange_errors: Literal["oauth", "status"] = "oauth"  # of a pod's token: error and error_description, or a status

@@ -92,7 +92,7 @@ def deletion_of_a_child(simulator: Simulator, cloud: CloudApi) -> tuple[str, int
 
 
 def one_of_two_tags_of_a_child(simulator: Simulator, cloud: CloudApi) -> int:
-    """Only a tag goes, so nobody has anything against it."""
+    """Only a tag is deleted, so the service accepts it."""
     child = simulator.push("a", tags=["v1", "v2"])
     simulator.push_index("a", [child["digest"]], tags=["multi"])
     return cloud.ask_to_delete(simulator.artifact("a", "v1")["id"]).status_code

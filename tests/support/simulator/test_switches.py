@@ -136,7 +136,7 @@ def realm(simulator: Simulator, api: Api) -> bool:
 
 
 def size_metric(simulator: Simulator, api: Api) -> int:
-    simulator.state()  # looked at while it was empty
+    simulator.state()  # read while the registry was empty
     simulator.push("a", layers=[990], config=10)
     simulator.clock(forward=60)
     return int(simulator.state()["size_metric"])

@@ -1,1 +1,1 @@
-"""Random histories against the registry in memory."""
+"""Random histories on the in-memory registry."""

@@ -1,1 +1,1 @@
-"""Secrets are found nowhere after a night."""
+"""Secrets stay secret, and messages of an attacker delete nothing."""

@@ -65,7 +65,7 @@ def deployment(
     running.reset()
     with (
         redis_server() as redis,
-        finished_deployment(tmp_path_factory.mktemp("night"), running, postgres, redis) as finished,
+        finished_deployment(tmp_path_factory.mktemp("deployment"), running, postgres, redis) as finished,
     ):
         yield finished
 
