@@ -1,4 +1,4 @@
-"""Which Redis is used, and why it did not do what it was asked, in words that quote no part of its URL."""
+"""The Redis that is used, and descriptions of its errors without a part of its URL."""
 
 import errno
 import socket

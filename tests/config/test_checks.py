@@ -1,4 +1,4 @@
-"""What a registry's kind can never answer is found wherever in a policy it stands; what it can is left alone."""
+"""Conditions that a kind can never answer are mistakes anywhere in a policy; others are accepted."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""URLs of Redis and of the store: what is accepted, and what is wrong with the others, without a word of the URL."""
+"""URLs of Redis and of the store: accepted URLs, and flaws that quote no part of the URL."""
 
 import pytest
 from hypothesis import given

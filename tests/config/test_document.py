@@ -1,4 +1,4 @@
-"""What the program makes of the file's keys: which registry is which, what a notification is for, where Redis is."""
+"""The settings from the keys of the file: the identity of a registry, notifications, Redis."""
 
 from pathlib import Path
 from typing import Any

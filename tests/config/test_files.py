@@ -1,4 +1,4 @@
-"""What is expected to be a file, and is a named pipe, a byte order mark and a file, or what a shell made for us."""
+"""Files, named pipes, byte order marks, and the pipes of process substitution."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A registry's keys: one way to sign in, what each kind of evidence needs, one thing to do after a run."""
+"""The keys of a registry: one sign-in method, the keys of each kind of evidence, one action after a run."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The schema for editors knows what the loader knows: the same keys, the same words, and it accepts what is right."""
+"""The schema for editors has the same keys and values as the loader, and accepts every valid file."""
 
 import re
 

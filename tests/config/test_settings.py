@@ -1,4 +1,4 @@
-"""A right configuration file, with every default filled in, and what the environment may change about it."""
+"""A valid configuration file with every default, and the changes that the environment can make."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What one value of the configuration may be: what is read, as what, and the words for the others."""
+"""Single values of the configuration: valid values with their result, and messages for invalid values."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The file is read again after a change, but not while somebody is still writing it."""
+"""A changed file is reread, but not while it is being written."""
 
 import threading
 import time

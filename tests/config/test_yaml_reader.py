@@ -1,4 +1,4 @@
-"""The reader of YAML: what people mean, nothing constructed, no file that it does not survive."""
+"""The reader of YAML: expected values, no constructed objects, no crash on any file."""
 
 import re
 import string

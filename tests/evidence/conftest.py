@@ -1,4 +1,4 @@
-"""What the tests of evidence share: a cluster that answers, and the settings of a source that asks it."""
+"""Fixtures of evidence: a cluster, and the settings of a source that reads it."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -20,7 +20,7 @@ QUICK = Retries(attempts=3, total=1.0, first_wait=0.01, longest_wait=0.02, jitte
 
 
 class Service:
-    """Answers what it is told, in order; the last for ever."""
+    """Answers with the given responses in order, and then with the last one forever."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = [(200, {}, LINES)]

@@ -1,4 +1,4 @@
-"""A source is asked by its kind; what it brings along is loaded where it is asked, or said to be missing."""
+"""The module of a source is chosen by its kind, and imported when the source is read."""
 
 import subprocess
 import sys

@@ -33,7 +33,7 @@ def template(*images, **more):
 
 
 def uses(settings, limits=QUICK):
-    """What is read, as (digest or image, by)."""
+    """The reading, as (digest or image, by)."""
     return [(use.digest or use.image, use.by) for use in read(settings, limits, ENVIRON).uses]
 
 
@@ -251,7 +251,7 @@ def test_fails_on_a_namespace_that_does_not_exist(cluster, source):
 @pytest.mark.parametrize(
     ("faults", "message"),
     [
-        pytest.param(["503"] * 9, "the API server answers 503; check the API server", id="ill"),
+        pytest.param(["503"] * 9, "the API server answers 503; check the API server", id="failing"),
         pytest.param(["429"] * 9, "the API server answers 429; check the API server", id="throttled"),
         pytest.param(["500"] * 9, "the API server answers 500; check the API server", id="broken"),
         pytest.param(
@@ -380,7 +380,7 @@ def test_reads_the_kubeconfig_of_the_environment(cluster, source, tmp_path):
     settings = source(kubeconfig=None, contexts=())
     environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
     assert len(read(settings, QUICK, environ).uses) == 1
-    # Inside a cluster it is that cluster, unless a file or a context is asked for.
+    # A pod reads its own cluster, unless a file or a context is configured.
     inside = environ | {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "9"}
     with pytest.raises(EvidenceError, match="Service token file does not exist"):
         read(settings, QUICK, inside)
@@ -452,7 +452,7 @@ def test_inside_a_cluster_the_pod_signs_in_by_its_service_account(source, tmp_pa
         environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
         settings = source(kubeconfig=None, contexts=())
         assert len(read(settings, QUICK, environ, service_account=tmp_path).uses) == 1
-        # Whoever else answers at that address is not believed.
+        # A server with another certificate is not trusted.
         (tmp_path / "other").mkdir()
         certificate(tmp_path / "other")
         (tmp_path / "other" / "ca.crt").rename(tmp_path / "ca.crt")

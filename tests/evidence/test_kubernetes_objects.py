@@ -1,4 +1,4 @@
-"""The objects that are listed, and what of each names an image; the role of the page grants the lists, and no more."""
+"""The objects that are listed, and their fields that name images; the role in the docs grants exactly these lists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Nights whose runs are told to a small HTTP server."""
+"""Harnesses whose runs notify a small HTTP server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What follows a run that deleted something: a command or a URL, at least once, and never in the run's way."""
+"""`after_run`: a command or a URL, at least once, without an effect on the run."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from worker.runs.outcome import run_json
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 
-# Appends what it was given to a file, and ends as the second argument says.
+# Appends its input to a file, and exits with the code in the second argument.
 COLLECTOR = """\
 import pathlib, sys
 with open(sys.argv[1], "a") as file:
@@ -38,7 +38,7 @@ sys.exit(int(pathlib.Path(sys.argv[2]).read_text()))
 
 @contextmanager
 def capture_logs() -> Iterator[list[dict[str, Any]]]:
-    """What is logged meanwhile: of each record its event, level and fields."""
+    """The log records during the test: event, level and fields of each."""
     lines: list[dict[str, Any]] = []
 
     class Lines(logging.Handler):
@@ -88,7 +88,7 @@ def got(folder: Path) -> list[dict[str, Any]]:
 
 
 def minute(harness: Harness, after: timedelta = timedelta()) -> list[str]:
-    """What reconcile rings at a time from now, carried out; the names of the tasks."""
+    """Execute the tasks that reconcile publishes at a time from now; returns their names."""
     task_calls = harness.reconcile(after)
     for task_call in task_calls:
         after_run.start(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
@@ -149,7 +149,7 @@ def test_kills_a_slow_command_with_its_children(make_harness: MakeHarness, tmp_p
 
 
 def _lives(pid: int) -> bool:
-    """Nobody waits for an orphan in some containers: a process that only awaits its burial has ended."""
+    """In some containers nobody reaps an orphan: a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -202,7 +202,7 @@ def test_sends_the_run_and_the_token_to_a_url(make_harness: MakeHarness, hook: W
 
 
 def test_ignores_a_run_of_long_ago(make_harness: MakeHarness, command: list[str], tmp_path: Path) -> None:
-    """Who adds the key tomorrow is not told of the runs of yesterday."""
+    """A key that is added later does not apply to earlier runs."""
     harness = make_harness()
     harness.sweep()
     assert minute(harness) == []

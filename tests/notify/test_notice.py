@@ -1,4 +1,4 @@
-"""The text of a message: what it says of each outcome, escaped and never too long."""
+"""The text of a message for each outcome, escaped and shortened."""
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who is told what of a run, and when: once, also where a server is ill or a sender dies."""
+"""The notifications of a run: sent once, also after failures of the server or the worker."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def push_old(simulator: Simulator, count: int = 3) -> None:
 
 
 def minute(harness: Harness, after: timedelta = timedelta()) -> None:
-    """What reconcile and the tasks that it rings do at a time from now."""
+    """Execute reconcile and the tasks that it publishes, at a time from now."""
     for task_call in harness.reconcile(after):
         assert task_call.task == "gc.notify"
         notification.send_messages(harness.store, harness.settings, str(task_call.args[0]), datetime.now(UTC) + after)
@@ -111,7 +111,7 @@ def test_sends_the_facts_of_a_partial_run(
     [
         pytest.param({}, ["failed"], id="by itself"),
         pytest.param({"on": "always"}, ["succeeded", "failed"], id="always"),
-        pytest.param({"on": ["partial", "blocked"]}, [], id="what did not happen"),
+        pytest.param({"on": ["partial", "blocked"]}, [], id="other outcomes"),
         pytest.param({"registries": ["production"]}, ["failed"], id="this registry"),
     ],
 )
@@ -190,7 +190,7 @@ def test_does_not_repeat_a_notification_for_another_recipient(
 
 
 def test_another_worker_sends_after_a_crash(simulator: Simulator, make_harness: MakeHarness, hook: Webhook) -> None:
-    """It wrote down that it would try, and nothing after: nobody knows whether the message was sent."""
+    """A worker recorded the attempt and crashed: whether the message was sent is unknown."""
     harness = make_harness()
     run_id = failed(harness)
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What becomes of a message at a service: delivered, refused, unanswered; and no word of an address gets out."""
+"""Messages that are delivered, refused or unanswered; no part of an address is logged."""
 
 import re
 from pathlib import Path

@@ -118,7 +118,7 @@ class Notification(Model):
     """A recipient of notifications, with the outcomes and registries that it receives."""
 
     url: NotifyUrl = Field(
-        repr=False, description="an address of apprise, or {file: PATH} or {env: NAME} that contains it"
+        repr=False, description="an address of apprise, or {file: PATH} or {env: NAME}"
     )  # most contain a token
     on: Outcomes = Field(default=frozenset({"blocked", "failed", "partial"}), description="always: every outcome")
     registries: Names = Field(default=(), description="absent: all")

@@ -237,12 +237,10 @@ class _Reading:
 
     def mode(self, written: Mode) -> Mode:
         """The file's mode, or dry-run if REGISTRY_GC_MODE demands it."""
-        requested = self.environ.get("REGISTRY_GC_MODE", "")
-        if requested not in ("", "dry-run", "delete"):
-            self.add(
-                "REGISTRY_GC_MODE", f"expected dry-run, got {shown(requested)}", "unset it to use the mode of the file"
-            )
-        return "dry-run" if requested == "dry-run" else written
+        mode = self.environ.get("REGISTRY_GC_MODE", "")
+        if mode not in ("", "dry-run", "delete"):
+            self.add("REGISTRY_GC_MODE", f"expected dry-run, got {shown(mode)}", "unset it to use the mode of the file")
+        return "dry-run" if mode == "dry-run" else written
 
     def store(self, url: str | Secret | None) -> str:
         """The URL of the store, with an absolute path for a file."""

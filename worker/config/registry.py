@@ -293,7 +293,7 @@ class DefaultKeys(Network, Identity):
         default=None, description="images pushed before this instant have an unknown age"
     )
     ignore_unreadable: Digests = Field(
-        default=(), description="unreadable images that are kept without every image that they may list"
+        default=(), description="unreadable images that no longer keep their whole repository"
     )
     in_use: Annotated[tuple[EvidenceSettings, ...], AS_LIST] = Field(default=(), description="sources of images in use")
     policy: Any = Field(default=None, json_schema_extra={"type": "string", "minLength": 1})

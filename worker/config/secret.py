@@ -101,9 +101,7 @@ class Secret(Model):
             return value
         if not isinstance(value, dict):
             # The value is not quoted: it is most likely the secret itself.
-            raise BadValueError(
-                "expected {file: PATH} or {env: NAME}", "put the secret into a file or an environment variable"
-            )
+            raise BadValueError("expected {file: PATH} or {env: NAME}", "store the secret in a file or a variable")
         if not value or {"file", "env"} <= value.keys():
             raise BadValueError(f"expected one of file and env, got {'both' if value else 'neither'}", "keep one")
         return value

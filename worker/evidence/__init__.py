@@ -1,7 +1,6 @@
 """Sources of evidence: which images are in use, by whom, as of when. One module per kind of source.
 
-`read` reads one source; `judge` checks whether the reading can be trusted. Both raise EvidenceError. The effect of
-evidence on a plan is decided in `policies`.
+`read` reads one source; `judge` checks whether the reading can be trusted. `policies` decides the effect on a plan.
 """
 
 from collections.abc import Callable

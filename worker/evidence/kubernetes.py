@@ -136,9 +136,7 @@ class _Cluster:
 
     def _uses(self) -> Iterator[NamedImage]:
         configuration = self._configuration()
-        configuration.retries = urllib3.Retry(
-            total=0, raise_on_redirect=False
-        )  # retries are in `get`; redirects are not followed
+        configuration.retries = urllib3.Retry(total=0, raise_on_redirect=False)  # `get` retries; no redirects
         address = urlsplit(configuration.host)
         if address.scheme != "https" and not is_local(address.hostname or ""):
             raise _FailedError(f"refusing to talk to {address.netloc} without TLS", "configure https in the kubeconfig")

@@ -1,4 +1,4 @@
-"""Whatever stands in a file: it is right, or every mistake has its place and its words. Nothing else is ever raised."""
+"""Any file is accepted, or every mistake has its path and its message. No other error is raised."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Every mistake of the configuration has its own file in tests/data/mistakes, and its exact line here."""
+"""Every mistake of the configuration has its own file in tests/data/mistakes, and its exact message here."""
 
 import os
 import resource
@@ -146,8 +146,8 @@ MESSAGES = {
         " write only the host, and the token in `token`"
     ),
     "source-token-in-the-file": (
-        "registries.production.in_use[0].token: expected {file: PATH} or {env: NAME}; put the secret into"
-        " a file or an environment variable"
+        "registries.production.in_use[0].token: expected {file: PATH} or {env: NAME}; store the secret in"
+        " a file or a variable"
     ),
     "source-without-namespaces": (
         "registries.production.in_use[0].namespaces: expected a list of names, got an empty list;"
@@ -170,9 +170,7 @@ MESSAGES = {
         f"file {FOLDER}/no-such-token does not exist; {SECRET}"
     ),
     "notify-of-a-registry": f"registries.production.notify: unknown key 'notify'; known here: {REGISTRY_KEYS}",
-    "notify-without-url": (
-        "notify[0].url: is missing; write an address of apprise, or {file: PATH} or {env: NAME} that contains it"
-    ),
+    "notify-without-url": ("notify[0].url: is missing; write an address of apprise, or {file: PATH} or {env: NAME}"),
     "notify-not-an-address": f"notify[0].url: expected an address of apprise, got something else; {ADDRESS}",
     "notify-with-password": ("notify[0].url: contains a password; store the whole URL in {file: PATH} or {env: NAME}"),
     "notify-outcome": "notify[0].on: expected an outcome of a run, got 'block'; did you mean blocked?",
@@ -223,7 +221,7 @@ MESSAGES = {
     ),
     "password-in-the-file": (
         "registries.production.credentials.password: expected {file: PATH} or {env: NAME};"
-        " put the secret into a file or an environment variable"
+        " store the secret in a file or a variable"
     ),
     "password-not-there": (
         f"registries.production.credentials.password: environment variable NO_SUCH_PASSWORD is not set; {SECRET}"
@@ -381,7 +379,7 @@ MESSAGES = {
     ),
     "secret-in-the-file": (
         "registries.production.credentials.iam_token: expected {file: PATH} or {env: NAME};"
-        " put the secret into a file or an environment variable"
+        " store the secret in a file or a variable"
     ),
     "secret-twice": "registries.production.credentials.iam_token: expected one of file and env, got both; keep one",
     "two-ways-to-sign-in": (
@@ -514,7 +512,7 @@ def test_every_file_of_the_gallery_has_a_message():
 
 
 def spent_by_children():
-    """Seconds of processor time: what others do on this machine does not count."""
+    """Seconds of processor time, independent of other processes on the machine."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 

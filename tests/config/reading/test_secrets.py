@@ -37,7 +37,7 @@ def in_the_file(line: str) -> Callable[[Path, str], None]:
 
 
 def of_redis(url: str) -> Callable[[Path, str], object]:
-    """An address of Redis, from a secret, that is none."""
+    """A secret that contains an invalid Redis URL."""
 
     def read(folder: Path, secret: str) -> object:
         (folder / "redis").write_text(url.replace("SECRET", secret))
@@ -48,7 +48,7 @@ def of_redis(url: str) -> Callable[[Path, str], object]:
 
 
 def of_store(url: str) -> Callable[[Path, str], object]:
-    """A store's address, from a secret, that is none."""
+    """A secret that contains an invalid store URL."""
 
     def read(folder: Path, secret: str) -> object:
         (folder / "store").write_text(filled(url, secret))

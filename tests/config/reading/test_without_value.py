@@ -1,4 +1,4 @@
-"""A key without a value is never a key that was left out: wherever it stands, it is a mistake that names it."""
+"""A key without a value is a mistake that names the key, everywhere in the file."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evidence from a file: what it says of itself counts, and nothing that is no plain file keeps anybody waiting."""
+"""Evidence from a file: the time in its content counts, and a path that is not a regular file never blocks."""
 
 import os
 import socket
@@ -72,7 +72,7 @@ def large(path):
         pytest.param(
             lambda path: path.write_text(""),
             "{}: is empty; write the whole file again, as docs/evidence.md shows",
-            id="what a failing kubectl leaves behind",
+            id="the output of a failed kubectl",
         ),
     ],
 )

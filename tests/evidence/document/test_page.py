@@ -1,4 +1,4 @@
-"""What docs/evidence.md shows works: the role grants what is asked for, the recipe writes a list that is read."""
+"""The examples of docs/evidence.md work: the role grants every request, the recipe writes a valid list."""
 
 import os
 import re

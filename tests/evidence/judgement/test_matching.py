@@ -1,4 +1,4 @@
-"""Which references of a source are of the registries of the file, and what is made of a source of which none is."""
+"""References of a source that match the registries of the file, and sources without a match."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,7 +56,7 @@ def matches(*texts: str, registry: RegistrySettings = OCI):
         pytest.param(f"mirror.example.com/shop/api:v1@blake3:{'0' * 64}", 1, id="a digest that is not understood"),
         pytest.param(HERE, 0, id="a digest alone"),
         pytest.param(CONFIG, 0, id="the digest of a config"),
-        pytest.param(AWAY, 1, id="a digest alone that is not here"),
+        pytest.param(AWAY, 1, id="a bare digest that is not in the inventory"),
         pytest.param("nginx", 1, id="Docker Hub's"),
     ],
 )

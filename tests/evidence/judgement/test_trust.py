@@ -1,4 +1,4 @@
-"""When a reading is no evidence: too old, from the future, empty, or suddenly half of what it was."""
+"""Readings that are not trusted: too old, from the future, empty, or suddenly halved."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -47,7 +47,7 @@ def test_trusts_a_fresh_reading_of_similar_size(facts):
         pytest.param(
             {"age": 100 * HOUR, "allow_empty": True},
             f"is as of 2026-11-18T23:00:00Z, 4 days old, at most 24 hours; {STALE}",
-            id="too old, whatever may be empty",
+            id="too old, with allow_empty",
         ),
         pytest.param(
             {"age": 61 * MINUTE, "max_age": HOUR},
@@ -62,7 +62,7 @@ def test_trusts_a_fresh_reading_of_similar_size(facts):
         ),
         pytest.param({"count": 0}, f"says that nothing is in use; check what it reads; {ALLOW}", id="empty"),
         pytest.param(
-            {"count": 0, "before": 0}, f"says that nothing is in use; check what it reads; {ALLOW}", id="still"
+            {"count": 0, "before": 0}, f"says that nothing is in use; check what it reads; {ALLOW}", id="still empty"
         ),
         pytest.param(
             {"count": 4, "before": 9},

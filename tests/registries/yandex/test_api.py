@@ -1,4 +1,4 @@
-"""What the vendor's services have in common: what a refusal means, operations, page tokens, numbers, times."""
+"""Functions for all services of the vendor: errors, operations, page tokens, numbers, times."""
 
 import json
 from typing import Any

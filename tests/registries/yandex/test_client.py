@@ -1,4 +1,4 @@
-"""What the drivers share: listings to the end, the operation of a deletion followed to its end."""
+"""The shared client: complete listings, and the operation of a deletion until its end."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

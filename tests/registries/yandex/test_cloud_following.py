@@ -1,4 +1,4 @@
-"""What is left of an image after its artifacts were asked for, and which of them are to be asked for next."""
+"""The effect of a deletion, and the artifacts whose deletion is requested next."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,15 +50,15 @@ BARE = artifact(D3, D3)
 @pytest.mark.parametrize(
     ("before", "after", "asked", "collateral_tags"),
     [
-        pytest.param((INDEX, OTHER), (OTHER,), (), (), id="it alone"),
+        pytest.param((INDEX, OTHER), (OTHER,), (), (), id="only the image"),
         pytest.param((INDEX, OTHER), (), (), ("v3",), id="another's tag"),
-        pytest.param((INDEX, OTHER), (), (D3,), (), id="another that was asked for as well"),
+        pytest.param((INDEX, OTHER), (), (D3,), (), id="another image whose deletion was requested"),
         pytest.param((INDEX, OTHER), (BARE,), (), ("v3",), id="another's tag alone"),
         pytest.param((INDEX, OTHER), (artifact(D2, "v3"),), (), (), id="another's tag moved on"),
         pytest.param((INDEX, CHILD), (), (), (D2,), id="an untagged child"),
         pytest.param((INDEX, TAGGED), (CHILD,), (), ("child",), id="a child's tag"),
-        pytest.param((INDEX, BARE), (), (), (), id="something untagged that it does not list"),
-        pytest.param((INDEX, TAGGED), (CHILD,), (D2,), (), id="a child that was asked for"),
+        pytest.param((INDEX, BARE), (), (), (), id="an untagged image that the index does not list"),
+        pytest.param((INDEX, TAGGED), (CHILD,), (D2,), (), id="a child whose deletion was requested"),
     ],
 )
 def test_names_collateral_tags_and_images(
@@ -84,13 +84,17 @@ LATER = T0 + timedelta(seconds=1)
     [
         pytest.param(("v1",), {("a", True)}, {"id": "a"}, 1, False, id="the same artifact without its tag"),
         pytest.param(("v1",), {("a", True)}, {"id": "b"}, 1, False, id="another"),
-        pytest.param(("v1",), {("a", True), ("b", False)}, {"id": "b"}, 0, False, id="it was asked for, too"),
-        pytest.param(("v1",), set(), {"id": "b"}, 1, False, id="another process has asked for the tags"),
+        pytest.param(("v1",), {("a", True), ("b", False)}, {"id": "b"}, 0, False, id="its own deletion was requested"),
+        pytest.param(("v1",), set(), {"id": "b"}, 1, False, id="another process requested the tags"),
         pytest.param((), {("b", False)}, {"id": "b"}, 0, False, id="an untagged image that is still listed"),
-        pytest.param((), set(), {"id": "b"}, 0, False, id="and another process has asked"),
-        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": LATER}, 0, True, id="pushed meanwhile"),
-        pytest.param((), {("b", False)}, {"id": "c", "created_at": LATER}, 0, True, id="pushed meanwhile, untagged"),
-        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": None}, 0, False, id="nobody knows when"),
+        pytest.param((), set(), {"id": "b"}, 0, False, id="an untagged image, requested by another process"),
+        pytest.param(
+            ("v1",), {("a", True)}, {"id": "b", "created_at": LATER}, 0, True, id="pushed during the deletion"
+        ),
+        pytest.param(
+            (), {("b", False)}, {"id": "c", "created_at": LATER}, 0, True, id="pushed untagged during the deletion"
+        ),
+        pytest.param(("v1",), {("a", True)}, {"id": "b", "created_at": None}, 0, False, id="unknown push time"),
         pytest.param(("v1",), {("a", True)}, {"id": "b", "name": "v1"}, 0, False, id="its tag is still there"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where an artifact lies, which tags it has, and what the artifacts of a digest are as one image."""
+"""The folder and the tags of an artifact, and the image of all artifacts of a digest."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,10 +65,10 @@ def test_refuses_a_path_that_no_repository_can_have(path: str) -> None:
 @pytest.mark.parametrize(
     ("parents", "has_full_paths", "folder"),
     [
-        pytest.param(set(), False, "shop", id="all may be full"),
-        pytest.param({"web"}, False, "shop/api", id="some are parents and none is full"),
-        pytest.param({"web"}, True, "shop", id="there are both: as its last segment says"),
-        pytest.param({"web", "shop/api"}, True, "shop/api", id="there are both, and the folder is one"),
+        pytest.param(set(), False, "shop", id="no certain path"),
+        pytest.param({"web"}, False, "shop/api", id="only folder paths"),
+        pytest.param({"web"}, True, "shop", id="folder paths and full paths"),
+        pytest.param({"web", "shop/api"}, True, "shop/api", id="both, and the folder is a known folder"),
     ],
 )
 def test_resolves_the_folder_of_a_tag_named_like_its_repository(

@@ -21,10 +21,10 @@ def row(number: int, path: str, name: str) -> WireArtifact:
     ("path", "name", "folder"),
     [
         pytest.param("/shop//api/v2", "v2", "shop/api", id="an empty segment"),
-        pytest.param("/shop/api/some thing", "else", "shop/api", id="a last segment that is no name"),
-        pytest.param("/shop/api/a pi/v2", "v2", "shop/api", id="a folder in it that none can have"),
-        pytest.param("/docs/a pi/v2", "v2", None, id="a folder that there is not"),
-        pytest.param("/../shop/api/v2", "v2", None, id="nobody knows"),
+        pytest.param("/shop/api/some thing", "else", "shop/api", id="an invalid last segment"),
+        pytest.param("/shop/api/a pi/v2", "v2", "shop/api", id="an invalid folder in it"),
+        pytest.param("/docs/a pi/v2", "v2", None, id="a folder that does not exist"),
+        pytest.param("/../shop/api/v2", "v2", None, id="no likely folder"),
     ],
 )
 def test_an_invalid_path_makes_at_most_one_repository_unreadable(path: str, name: str, folder: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The protocol of Cloud Registry: what is asked, what a row is, and which pages cannot be believed."""
+"""The protocol of Cloud Registry: requests, rows, and pages that are refused."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_ignores_rows_that_are_not_images(changes: dict[str, Any]) -> None:
     "changes",
     [
         pytest.param({"status": None}, id="the filter has said so"),
-        pytest.param({"kind": None}, id="the filter has said that, too"),
+        pytest.param({"kind": None}, id="no kind"),
         pytest.param({"properties": {"softDeleted": "false"}}, id="not softly deleted"),
         pytest.param({"properties": {"deletionProtection": "true"}}, id="protected"),
     ],
@@ -117,7 +117,7 @@ def test_accepts_unusual_images(changes: dict[str, Any]) -> None:
         pytest.param(
             {"manifestList": {"manifests": [{"manifestDescriptor": {"digest": D2}}] * 2}}, (D2,), True, id="index"
         ),
-        pytest.param({"manifestList": {}}, None, False, id="an empty arm says nothing"),
+        pytest.param({"manifestList": {}}, None, False, id="an empty manifest list"),
         pytest.param({"imageManifest": {}}, None, False, id="an empty image neither"),
         pytest.param({"imageManifest": {"layers": [{"digest": L1}]}}, None, False, id="layers without a config"),
         pytest.param({}, None, False, id="no arm"),
@@ -228,4 +228,4 @@ def test_any_response_is_a_page_or_a_registry_error(document: Any) -> None:
 # Images
 
 
-# What a deletion left
+# After a deletion

@@ -1,4 +1,4 @@
-"""The protocol's plain functions: what is asked, what answers mean, and that none raises anything but our errors."""
+"""The functions of the protocol: requests and responses; they raise only registry errors."""
 
 import json
 import string
@@ -76,8 +76,8 @@ def without_blobs(size: Any) -> dict[str, Any]:
         pytest.param({"compressedSize": 31_250_512}, "compressed_size", 31_250_512, id="a bare number"),
         pytest.param({"compressedSize": str(2**63 - 1)}, "compressed_size", 2**63 - 1, id="the largest"),
         pytest.param({"compressedSize": None}, "compressed_size", None, id="an absent size is unknown"),
-        pytest.param({"compressedSize": "0"}, "compressed_size", 0, id="a told zero, beside blobs"),
-        pytest.param({"compressedSize": "0", "config": None}, "compressed_size", 0, id="a told zero, beside layers"),
+        pytest.param({"compressedSize": "0"}, "compressed_size", 0, id="a reported zero, with blobs"),
+        pytest.param({"compressedSize": "0", "config": None}, "compressed_size", 0, id="a reported zero, with layers"),
         pytest.param(without_blobs("0"), "compressed_size", None, id="a printed zero of an index"),
         pytest.param(without_blobs("77"), "compressed_size", 77, id="a sum over children"),
         pytest.param({"config": {"id": "", "digest": "", "size": "0"}}, "config", None, id="a printed empty config"),
@@ -294,7 +294,7 @@ READERS = [
 
 
 def read_by_all(answer: Response) -> list[Any]:
-    """What each reader makes of an answer; only our own errors are caught."""
+    """The result of each reader for a response; only registry errors are caught."""
     results = []
     for reader in READERS:
         try:

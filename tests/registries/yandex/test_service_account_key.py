@@ -1,4 +1,4 @@
-"""A service account's key file and the JWT that it signs: whatever the file holds, nothing of the key is told."""
+"""A service account's key file and the JWT that it signs: no error shows a part of the key."""
 
 import json
 import time

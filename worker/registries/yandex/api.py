@@ -182,10 +182,7 @@ def status_to_error(status: Status) -> RegistryError:
 
 
 def operation_to_error(status: Status) -> RegistryError:
-    """The error of an operation that was accepted and failed.
-
-    An error about neither the image nor our permissions means a failed operation.
-    """
+    """The error of an accepted operation: OperationFailedError if it is about neither the image nor permissions."""
     error = status_to_error(status)
     about_the_image = NotFoundError | UsedByImageListsError | ProtectedError
     if isinstance(error, about_the_image | ReadOnlyError | PermissionDeniedError):

@@ -1,4 +1,4 @@
-"""Deleting from Cloud Registry over real HTTP: every way in which its artifacts may go, and what is said of it."""
+"""Deletions in Cloud Registry over real HTTP, with every behaviour of its artifacts that is possible."""
 
 import time
 from collections.abc import Iterator
@@ -48,9 +48,9 @@ def test_declares_that_it_deletes_by_parts(driver: Registry) -> None:
         pytest.param({"deleted_artifact": "manifest"}, id="the first takes all"),
         pytest.param({"deleted_artifact": "manifest", "missing_image": "operation_error"}, id="and the others fail"),
         pytest.param({"last_tag": "manifest_stays"}, id="the last leaves an untagged one"),
-        pytest.param({"artifacts_of_image": "per_digest"}, id="one for all tags"),
+        pytest.param({"artifacts_of_image": "per_digest"}, id="one artifact for all tags"),
         pytest.param({"artifact_path": "parent", "last_tag": "manifest_stays"}, id="folders as paths"),
-        pytest.param({"after_deletion": "status"}, id="the deleted are still to be seen"),
+        pytest.param({"after_deletion": "status"}, id="deleted artifacts stay visible"),
         pytest.param({"image_vanishes": "at_acceptance"}, id="at once"),
         pytest.param({"operation_seconds_to": 0.0}, id="in no time"),
     ],
@@ -104,7 +104,7 @@ def test_reports_an_image_that_another_client_deleted_first(
     assert not failure.value.maybe_done
 
 
-# What goes along, or is pushed meanwhile
+# Collateral tags, and pushes during the deletion
 
 
 @pytest.mark.parametrize("shown", ["full", "parent"])
@@ -158,7 +158,7 @@ def test_parallel_deletions_are_not_reported_as_collateral(simulator: Simulator,
 
 @pytest.mark.parametrize("moves", ["same_artifact", "new_artifact"])
 def test_reports_a_tag_that_moved_during_the_deletion(simulator: Simulator, driver: Registry, moves: str) -> None:
-    """The push comes after the tag went: it is there, and stays."""
+    """The push comes after the deletion of the tag: the image is kept."""
     simulator.switch(moved_tag=moves, image_vanishes="at_acceptance")
     image = pushed(simulator, driver, "v1", "v2")
     simulator.after("DELETE", DELETE, "push", repository="shop/api", tags=["v1", "v2"], after=1)
@@ -240,7 +240,7 @@ def test_reports_a_child_that_the_registry_protects(simulator: Simulator, driver
 
 @pytest.mark.parametrize("how", ["refused", "operation_error"])
 def test_a_partly_deleted_child_is_a_failure_and_not_a_skip(simulator: Simulator, driver: Registry, how: str) -> None:
-    """Its first tag goes; its last would take the manifest, and that is refused: partly deleted, and said so."""
+    """The registry deletes the first tag, but refuses the last, which would delete the manifest."""
     simulator.switch(deleted_child=how)
     child = simulator.push("shop/api", tags=["a", "b"])
     simulator.push_index("shop/api", [child["digest"]], tags=["multi"])
@@ -258,7 +258,7 @@ def test_a_partly_deleted_child_is_a_failure_and_not_a_skip(simulator: Simulator
         pytest.param("fail_operation", 7, PermissionDeniedError, False, id="in its operation, for want of a role"),
         pytest.param("error", 9, OperationFailedError, False, id="at once"),
         pytest.param("error", 7, PermissionDeniedError, False, id="at once, for want of a role"),
-        pytest.param("error", 13, UnavailableError, True, id="at once, and perhaps it goes all the same"),
+        pytest.param("error", 13, UnavailableError, True, id="at once, with an unknown outcome"),
     ],
 )
 def test_a_partial_deletion_is_a_failure(
@@ -324,7 +324,7 @@ def test_does_not_send_a_late_deletion(simulator: Simulator, driver: Registry) -
 
 @pytest.fixture
 def another(settings: RegistrySettings) -> Iterator[Registry]:
-    """Another process, which takes up what the first has begun."""
+    """Another process, which follows the deletion of the first."""
     with open_registry(settings, retries=QUICK) as registry:
         yield registry
 

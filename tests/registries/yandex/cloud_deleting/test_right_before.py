@@ -1,4 +1,4 @@
-"""Each artifact is looked at once more right before it goes: what moved since it was read stays."""
+"""Each artifact is reread right before its deletion: a tag that moved since its reading is kept."""
 
 import time
 from datetime import timedelta
@@ -31,7 +31,7 @@ def pushed(simulator: Simulator, registry: Registry, *tags: str) -> Image:
 def test_keeps_both_images_of_a_tag_that_moved_since_its_reading(
     simulator: Simulator, driver: Registry, moves: str, artifacts: str
 ) -> None:
-    """A moved tag may keep its artifact's id: deleting that would take away what was just pushed."""
+    """A moved tag may keep its artifact's id: its deletion would remove the new push."""
     simulator.switch(moved_tag=moves, artifacts_of_image=artifacts, image_vanishes="at_acceptance")
     old = simulator.push("shop/api", tags=["latest"], age=MONTH)["digest"]
     planned = listed(driver)[old]
@@ -68,7 +68,7 @@ def test_keeps_a_tag_that_moved_away_and_back_since_its_reading(simulator: Simul
 
 
 def test_rereads_each_artifact_right_before_its_deletion(simulator: Simulator, driver: Registry) -> None:
-    """One that moved on while another went is left alone."""
+    """An artifact that changed during the deletion of another is kept."""
     simulator.switch(image_vanishes="at_acceptance")
     planned = pushed(simulator, driver, "a", "b")
     simulator.after("DELETE", DELETE, "push", repository="shop/api", tags=["b"])

@@ -1,4 +1,4 @@
-"""Folders of folders, folders whose listing hides what is in them, and artifacts that lie nowhere, for the driver."""
+"""Nested folders, folders whose listing hides artifacts, and artifacts with an invalid path."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_reads_artifacts_that_the_listing_of_a_folder_hides(simulator: Simulator
         assert listed(driver).keys() == {digest}
 
 
-# What lies nowhere
+# Invalid paths
 
 
 def test_plans_other_folders_beside_an_artifact_with_an_invalid_path(simulator: Simulator, driver: Registry) -> None:

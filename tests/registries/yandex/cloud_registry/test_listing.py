@@ -1,4 +1,4 @@
-"""Listing Cloud Registry over real HTTP: what is an image and where, windows of time, what no artifact shows."""
+"""Listing Cloud Registry over real HTTP: images and their folders, times, and images without an artifact."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,7 +74,7 @@ def test_listing_without_the_role_is_refused(
             ask()
 
 
-# What is an image, and where
+# Images and their folders
 
 
 @pytest.mark.parametrize("path", ["full", "parent"])
@@ -267,7 +267,7 @@ def test_an_invalid_artifact_makes_its_folder_unreadable(simulator: Simulator, d
             driver.images("shop/api")
 
 
-# What no artifact shows
+# Images without an artifact
 
 
 def test_reads_children_without_artifacts_by_the_docker_api(simulator: Simulator, driver: Registry) -> None:
@@ -299,7 +299,7 @@ def test_reads_the_manifest_of_an_artifact_that_reports_none(simulator: Simulato
 
 
 class Memory:
-    """Remembers what was read."""
+    """A manifest cache in memory."""
 
     def __init__(self) -> None:
         self.held: dict[str, Manifest] = {}

@@ -1,4 +1,4 @@
-"""Whole nights on Cloud Registry: what goes is what was planned, whatever its artifacts do; what else goes ends it."""
+"""Whole runs on Cloud Registry: exactly the plan is deleted, and any other deletion stops the run."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta

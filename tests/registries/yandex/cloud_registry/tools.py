@@ -1,4 +1,4 @@
-"""What the tests of Cloud Registry share."""
+"""Helpers of the tests of Cloud Registry."""
 
 import time
 from pathlib import Path

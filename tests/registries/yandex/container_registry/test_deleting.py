@@ -1,4 +1,4 @@
-"""Deleting over real HTTP: operations that finish, fail, hang or are forgotten, and what a refusal means."""
+"""Deletions over real HTTP: operations that finish, fail, hang or are forgotten, and refusals."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ DELETE_IMAGE = "/container-registry/v1/images/"
 
 
 def failure_of(kind: type[RegistryError], message: str, call: Callable[[], object]) -> RegistryError:
-    """What the call raises: of this very kind, with this message."""
+    """The error of the call, of exactly this type, with this message."""
     with pytest.raises(RegistryError, match=message) as failure:
         call()
     assert type(failure.value) is kind
@@ -177,7 +177,7 @@ def test_does_not_send_a_deletion_that_waited_too_long(simulator: Simulator, dri
 @pytest.mark.parametrize(
     ("fault", "kind", "maybe_done"),
     [
-        pytest.param({"kind": "status", "status": 503}, UnavailableError, True, id="no word of what was done"),
+        pytest.param({"kind": "status", "status": 503}, UnavailableError, True, id="no outcome"),
         pytest.param({"kind": "error", "code": 8, "retry_after": 60}, RateLimitedError, False, id="a refusal"),
         pytest.param({"kind": "reset"}, UnavailableError, True, id="cut off"),
     ],

@@ -1,4 +1,4 @@
-"""Listing over real HTTP: pages, what a registry leaves out, and every way in which a listing can go wrong."""
+"""Listing over real HTTP: pages, absent fields, and every failure of a listing."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
