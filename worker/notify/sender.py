@@ -69,7 +69,7 @@ class _Sender(threading.Thread):
             self.failure = None if sent else _statuses.last() or "apprise could not deliver it"
         except SecretError as error:
             self.failure = str(error)
-        except Exception as error:  # noqa: BLE001 -- code of one of a hundred services; its text may contain the address
+        except Exception as error:  # noqa: BLE001 -- code of one of a hundred services; its text may hold the address
             self.failure = type(error).__name__
 
 
