@@ -8,10 +8,7 @@ from worker.store.tables import UNFINISHED, batch, item, run
 
 
 def defer(connection: Connection, refused: Item, message: str, *, hint: bool) -> None:
-    """Plan a refused item again: the image was not deleted, and its outcome depends on the answers to other deletions.
-
-    `hint`: whether the refusal hints at a protection of the image.
-    """
+    """Plan a refused item again: other deletions show what the refusal means. `hint`: it hints at protection."""
     same = (item.c.run_id == refused.run_id) & (item.c.number == refused.number)
     mine = update(item).where(same, item.c.state.in_(UNFINISHED))
     values = {"state": "planned", "idempotency_key": None, "operation_id": None, "refused": message}

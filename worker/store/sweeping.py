@@ -247,10 +247,7 @@ def items_in_states(
 
 
 def record_intents(connection: Connection, keys: Sequence[tuple[Item, str]], now: datetime) -> None:
-    """Record, before the requests are sent, that these items are deleted now, each with its idempotency key.
-
-    The items are unfinished, see `items_in_states`.
-    """
+    """Record, before the requests are sent, the deletion of these unfinished items, each with its idempotency key."""
     if not keys:
         return
     first = func.coalesce(item.c.intent_at, literal(now, Instant))
