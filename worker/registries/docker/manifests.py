@@ -130,7 +130,7 @@ def parsed(body: bytes, content_type: str, digest: str) -> Manifest:
         layers=tuple(_blob(layer) for layer in layers),
         artifact_type=_artifact_type(wire, layers),
         foreign_layers=tuple(dict.fromkeys(_digest(layer) for layer in wire.layers or () if layer.urls)),
-        created=_annotated(wire),
+        created=instant((wire.annotations or {}).get(CREATED)),
         unsized=not all(_is_size(blob.size) for blob in described),
     )
 
@@ -167,7 +167,7 @@ def _index(wire: WireManifest, media_type: str, digest: str) -> Manifest:
         _digest(wire.subject) if wire.subject else None,
         layers=tuple(_blob(entry) for entry in (*blobs, *unknown)),
         artifact_type=wire.artifact_type or "",
-        created=_annotated(wire),
+        created=instant((wire.annotations or {}).get(CREATED)),
         unknown_types=tuple(dict.fromkeys(map(_digest, unknown))),
         unsized=not all(_is_size(entry.size) for entry in (*blobs, *unknown)),
     )
@@ -278,10 +278,6 @@ def errors_of(response: Response) -> Sequence[tuple[str, str, dict[str, Any]]]:
         return [(str(error["code"]), str(error.get("message") or ""), error) for error in errors]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return []
-
-
-def _annotated(wire: WireManifest) -> datetime | None:
-    return instant((wire.annotations or {}).get(CREATED))
 
 
 def _artifact_type(wire: WireManifest, layers: Sequence[Descriptor]) -> str:

@@ -148,17 +148,17 @@ class Client:
         Raises BadResponseError: a tag is listed, but its manifest, perhaps an index, does not exist. Raises any other
         RegistryError.
         """
-        found = self.each(lambda tag: self.resolve(name, tag), tags)
-        if lost := [tag for tag, manifest in found.items() if manifest is None]:
+        resolved = self.each(lambda tag: self.resolve(name, tag), tags)
+        if lost := [tag for tag, manifest in resolved.items() if manifest is None]:
             listed = frozenset(self.tags(name) or ())
-            found |= self.each(lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed])
-            if broken := [tag for tag in lost if tag in listed and found[tag] is None]:
+            resolved |= self.each(lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed])
+            if broken := [tag for tag in lost if tag in listed and resolved[tag] is None]:
                 more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
                 what = f"the tag {broken[0]}{more} is listed, but its manifest does not exist; delete or push the tag"
                 raise BadResponseError(
                     f"HTTP 404: {what}", self.http.registry, f"GET {manifests.about(name, broken[0])}"
                 )
-        return {tag: manifest for tag, manifest in found.items() if manifest is not None}
+        return {tag: manifest for tag, manifest in resolved.items() if manifest is not None}
 
     def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> ResolvedManifest:
         """Download a manifest and check its digest. Raises NotFoundError and any other RegistryError."""
