@@ -1,4 +1,4 @@
-"""The command as a process of its own, a night whose store it reads, and registries for it to list."""
+"""The command as a subprocess, a harness whose store it reads, and registries that it lists."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What `check` warns of where the configuration has no mistake."""
+"""`check`: warnings, mistakes and the modules that it imports."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What went wrong, as lines on standard error and an exit code."""
+"""Errors as lines on standard error and an exit code."""
 
 import subprocess
 import sys

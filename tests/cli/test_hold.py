@@ -1,4 +1,4 @@
-"""`hold`: a person's word that keeps an image, and that it outweighs rules and runs."""
+"""`hold` keeps an image, whatever the rules say, also during a run."""
 
 from datetime import UTC, datetime, timedelta
 

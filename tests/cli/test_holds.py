@@ -1,4 +1,4 @@
-"""`holds`, `release`, `pause`, `resume`: what a person said, and that a pause outweighs rules and runs."""
+"""`holds`, `release`, `pause` and `resume`; a pause stops deletions, also during a run."""
 
 from datetime import UTC, datetime
 

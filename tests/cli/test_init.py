@@ -1,4 +1,4 @@
-"""The command itself: help, usage, exit codes, streams. Nothing here needs a registry."""
+"""The command itself: help, usage, exit codes, streams. No test here needs a registry."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`check` on an entry whose kind has changed since its last run: what goes on with it, and what does not."""
+"""`check` of a registry whose kind has changed since its last run: which of its records still apply."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""`inventory`, and what listing a registry leaves alone."""
+"""`inventory`, and commands that list a registry without changing anything."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`registry-gc check --online`: what credentials may do, the clock, evidence, store and Redis; nothing is deleted."""
+"""`registry-gc check --online`: permissions, clock, evidence, store and Redis; it deletes nothing."""
 
 import json
 import socket
@@ -255,7 +255,7 @@ def test_the_check_of_manifests(kind: Any, images: tuple[Image, ...], status: st
 def test_the_credentials_check_works_without_the_registry(
     gc: Command, tmp_path: Path, way: dict[str, Any], words: str
 ) -> None:
-    """Nothing listens there: what the configuration shows is told all the same."""
+    """Nothing listens there; the check of the configuration works all the same."""
     registry = {"kind": "oci", "url": "http://127.0.0.1:9", "credentials": way, "policy": "p"}
     write(tmp_path, {"store": "sqlite:///gc.db", "registries": {"hub": registry}, "policies": {"p": []}})
     result = gc("check", "--online", "--format", "json", PASSWORD="hunter2")

@@ -1,4 +1,4 @@
-"""The options that commands have in common, and the kinds of values that several of them take."""
+"""The options that subcommands share, and the types of their values."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The commands that serve: a mistake is one line, and slots are of one node."""
+"""The long-running commands: a mistake is one line, and --slots needs a node."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What commands that look share: the store, if there is one; known registries; a limit of their own; a log if asked."""
+"""Resources of commands: the store if it exists, known registries, a local rate limit, a log with --verbose."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`registry-gc restore` as a process, on Debian's docker-registry: what it prints, and how it exits."""
+"""`registry-gc restore` as a subprocess, on Debian's docker-registry: its output and exit codes."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A person's words on runs, `sweep`, `approve` and `abort`, and waiting for a run's end."""
+"""`sweep`, `approve` and `abort`, and waiting for the end of a run."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 
 
 def test_approve_needs_no_credentials_of_a_registry(filled, make_harness, gc, tmp_path):
-    """Else a person's word would wait for the next reconcile."""
+    """Otherwise an approval would wait for the next reconcile."""
     with redis_server() as redis:
         run = make_harness(limits={"max_images": 1}, redis=redis.url).sweep().id
         (tmp_path / "token").unlink()
@@ -64,7 +64,7 @@ def test_a_blocked_run_is_approved_or_aborted(filled, make_harness, gc):
     assert "over limits max_images is 2, allowed 1" in gc("show", blocked).out.replace("  ", " ")
     approved = gc("approve", blocked, "--format", "json")
     assert (approved.code, approved.json["state"]) == (0, "deleting")
-    # What the command rang was heard by nobody.
+    # No worker has received the tasks that the command published.
     made.carry_out(life.next_task_calls(made.store, blocked, datetime.now(UTC), again_after=timedelta()))
     assert made.run(blocked).outcome == "succeeded"
     again = gc("approve", blocked)

@@ -1,4 +1,4 @@
-"""What commands do with Celery: tasks are enqueued where Redis takes them."""
+"""The Celery side of commands: tasks are enqueued while Redis accepts them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Supervises what its argument lists, as JSON [[name, command, patience]…]; says each line on standard output."""
+"""Supervises the programs of its argument, JSON [[name, command, stop seconds]…]; prints every line."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`registry-gc up`: everything on one machine, as it is really started, killed, and stopped."""
+"""`registry-gc up`: everything on one machine, started, killed and stopped."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_up_restarts_killed_processes_and_leaves_none(sandbox):
         assert called.returncode == 0
         until(
             lambda: called.stdout.strip() in sandbox.call("runs", "--format", "json").out,
-            what="a run of that bell",
+            what="a run of that task call",
         )
         assert running.stop() == 0
         sandbox.left_empty()

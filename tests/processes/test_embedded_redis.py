@@ -1,4 +1,4 @@
-"""A Redis of our own: which server is taken, who reaches it, and that it really answers."""
+"""The embedded Redis: its binary, its access rights, its start."""
 
 import shutil
 import stat

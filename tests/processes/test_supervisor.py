@@ -1,4 +1,4 @@
-"""The supervisor with real processes: what ends comes back, what is stopped leaves nothing."""
+"""The supervisor with real processes: programs that end are restarted, a stop leaves no process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What was deleted as a table and JSON, and the line about the audit's chain."""
+"""The audit as a table and JSON, and the result of verifying its chain."""
 
 from datetime import timedelta
 from typing import Any

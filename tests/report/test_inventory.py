@@ -1,4 +1,4 @@
-"""An inventory as NDJSON: an image is the API's own JSON, and read back as it was."""
+"""An inventory as NDJSON: an image has the API's own JSON and is read back unchanged."""
 
 import json
 from datetime import UTC, datetime

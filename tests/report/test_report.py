@@ -1,4 +1,4 @@
-"""The one writer of reports: each form of one value, in pieces that come in any length."""
+"""A report in every form, from rows in pieces of any length."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What was put back: each image's answer, what is missing by its name, and what will become of it."""
+"""The result of a restore: each image's answer, missing digests, totals."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings and run rows for what reads the store, without a file and without a run."""
+"""Settings and rows of runs for tests of the store, without a file and without a run."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count

@@ -1,4 +1,4 @@
-"""A real Redis, and servers of the pages: one for all tests that only ask, or one that a test may break."""
+"""A real Redis, and servers of the pages: one for tests that only read, or one for tests that break it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The served pages as a process of their own, and a client that may send anything."""
+"""The served pages as a subprocess, and a client that may send anything."""
 
 import json
 import os

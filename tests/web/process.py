@@ -1,4 +1,4 @@
-"""`python -m tests.web.process FILE PORT [LIMIT=VALUE…]`: serves a file's pages in a process of its own."""
+"""`python -m tests.web.process FILE PORT [LIMIT=VALUE…]` serves the pages of a file."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The trigger API over real HTTP: who is let in, what is answered, and that nothing else changes anything."""
+"""The trigger API over real HTTP: authentication, responses, and that no other address changes anything."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ def served() -> list[Route]:
 
 
 def address(route: Route) -> str:
-    """A route's path with names that are there, so that nothing but the lock can be in the way."""
+    """A route's path with existing names, so that only authentication can refuse it."""
     return route.path.format(registry="production", run=BLOCKED)
 
 

@@ -1,4 +1,4 @@
-"""The pages over real HTTP: what each answers, in which format, with which headers."""
+"""The pages over real HTTP: status, format and headers of each."""
 
 import gzip
 

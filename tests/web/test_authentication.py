@@ -1,4 +1,4 @@
-"""Who may change anything: who sends the token in the one header Authorization, and nobody where there is none."""
+"""Authentication of the API: only a request with the token in its one header Authorization is accepted."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a request may carry: a small JSON object of known fields, or nothing."""
+"""Bodies of requests: a small JSON object of known fields, or nothing."""
 
 import asyncio
 from collections.abc import Mapping

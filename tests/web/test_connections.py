@@ -1,4 +1,4 @@
-"""Connections that take their time, or many of them: nobody else is kept out, and they end."""
+"""Slow and idle connections are closed, and do not block requests."""
 
 import socket
 from collections.abc import Iterator

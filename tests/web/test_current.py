@@ -1,4 +1,4 @@
-"""What the pages look through: a store or a file that breaks is told at once, and no old number shown for it."""
+"""A store or a file that breaks is reported at once, and old numbers are not shown."""
 
 import json
 import re

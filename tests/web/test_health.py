@@ -1,4 +1,4 @@
-"""Whether store, Redis, beat and configuration are well, each with a word that gives nothing away."""
+"""The checks of store, Redis, beat and configuration; no detail reveals a secret."""
 
 import json
 import socket

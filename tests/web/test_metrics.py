@@ -1,4 +1,4 @@
-"""What a scrape says of a store: every series from the first scrape, right sums, nothing old."""
+"""The metrics of a store: every series from the first scrape, correct sums, no old numbers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Serving: an address that is taken, and the end."""
+"""The server: an address in use, and the stop."""
 
 import signal
 import subprocess

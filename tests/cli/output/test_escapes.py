@@ -1,4 +1,4 @@
-"""Names and messages from elsewhere that a terminal or a log would obey: none gets through, wherever it is shown."""
+"""Names and messages from outside are escaped in every table, in JSON on a terminal, and in errors."""
 
 import json
 from datetime import UTC, datetime, timedelta

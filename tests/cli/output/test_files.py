@@ -1,4 +1,4 @@
-"""Results go to a file whole or not at all, and to what else there is: links, pipes, a full disk."""
+"""`--output`: files are replaced as a whole; links, pipes and a full disk."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""`plan --inventory`: offline, from what `inventory` wrote or from anything else in that shape."""
+"""`plan --inventory`: offline, from the output of `inventory` or any file of the same shape."""
 
 import json
 import os
