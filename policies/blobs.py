@@ -148,13 +148,9 @@ def digest_rows_and_odd(digests: Sequence[str]) -> tuple[DigestRows, tuple[str, 
     """Digests as `digest_rows`, and those that are not sha256: and 64 lower-case digits."""
     packed, odd = _all_packed(digests), list[str]()
     if packed is None:
-        parts = []
-        for digest in digests:
-            if (part := _sha256(digest)) is None:
-                odd.append(digest)
-                part = hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()
-            parts.append(part)
-        packed = b"".join(parts)
+        odd = [digest for digest in digests if _sha256(digest) is None]
+        hashes = {digest: hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest() for digest in odd}
+        packed = b"".join(hashes.get(digest) or _sha256(digest) or b"" for digest in digests)
     return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4), tuple(odd)
 
 

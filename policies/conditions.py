@@ -143,10 +143,7 @@ class NoTag(Condition):
 
 @dataclass(frozen=True, slots=True)
 class SomeTag(Condition):
-    """At least one tag matches `matching` (None: any tag does) and none of `excepting`.
-
-    Without `matching`, the condition also holds for an untagged image.
-    """
+    """A tag matches `matching` and none of `excepting`; without `matching`, any tag does, or the image has no tag."""
 
     matching: Patterns | None = None
     excepting: Patterns | None = None

@@ -45,7 +45,6 @@ class PlanContext:
     history: Mapping[str, RepositoryHistory] = field(default_factory=dict)  # repository -> what earlier scans saw
     push_times: PushTimeTrust = TRUSTED
     settle: timedelta = timedelta(0)  # scans must have seen an image for that long, with its tags, before it is deleted
-
     ignore_unreadable: frozenset[str] = frozenset()  # digests: an unreadable index that keeps no other image
 
     def history_of(self, path: str) -> RepositoryHistory:

@@ -62,7 +62,7 @@ def _possible(kind: str, characters: str, allowed: frozenset[str]) -> bool:
 
 
 def _needed(expression: str) -> Iterator[str]:
-    """The characters that every match of an RE2 expression has: literals outside of groups that are not optional.
+    """The literals, outside of groups and not optional, that every match of an RE2 expression has.
 
     Empty if the expression has alternatives, or escapes other than of punctuation and classes.
     """

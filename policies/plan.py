@@ -12,21 +12,13 @@ from operator import attrgetter
 
 from msgspec import Struct
 
+from policies import push_times
 from policies.blobs import digest_rows
 from policies.context import NOTHING, PlanContext
 from policies.decide import Cause, Decision, Evaluation, ExplainedVerdict, Verdict, decisions
 from policies.graph import Graph
 from policies.image import Image, Unreadable
 from policies.limits import Totals
-from policies.push_times import (
-    contradiction,
-    distrust,
-    is_majority,
-    late_push_suspicion,
-    pushed_after_seen,
-    shared_time,
-    shared_time_suspicion,
-)
 from policies.reclaim import PlanSummary, PlanSummaryBuilder, RepositoryTotals, repository_totals
 from policies.registry_summary import RegistrySummary, Survey, summarize, survey_of
 from policies.rules import Policy
@@ -143,7 +135,7 @@ def make_plan(
             add(decided(graph, RegistrySummary()))
     if (suspicion := _suspicion(surveys, read, plan_context)) is not None:
         again = partial(make_plan, read, policy, now, save, unreadable=failed.values(), number_blobs=number_blobs)
-        untrusted = replace(plan_context, push_times=distrust(suspicion))
+        untrusted = replace(plan_context, push_times=push_times.distrust(suspicion))
         return again(keep_per_repository=keep_per_repository, plan_context=untrusted)
     if waiting:
         summary = summarize(surveys, policy, ordered=not plan_context.push_times.first_seen)
@@ -158,18 +150,18 @@ def _suspicion(surveys: Sequence[Survey], read: Read, plan_context: PlanContext)
         return None
     images = sum(len(survey.digests) for survey in surveys)
     paths = {survey.path for survey in surveys}
-    if (shared := shared_time([survey.push_seconds for survey in surveys], images)) is not None:
+    if (shared := push_times.shared_time([survey.push_seconds for survey in surveys], images)) is not None:
         for graph in read(paths):
-            reason = contradiction(graph.path, graph.images, plan_context.history_of(graph.path), shared)
+            reason = push_times.contradiction(graph.path, graph.images, plan_context.history_of(graph.path), shared)
             if reason is not None:
-                return shared_time_suspicion(shared, reason)
+                return push_times.shared_time_suspicion(shared, reason)
     late = sum(survey.pushed_after_seen for survey in surveys)
-    for graph in read(paths) if is_majority(late, images) else ():
+    for graph in read(paths) if push_times.is_majority(late, images) else ():
         ordered, history = sorted(graph.images, key=attrgetter("digest")), plan_context.history_of(graph.path)
         rows = digest_rows([image.digest for image in ordered])
-        for image, is_late in zip(ordered, pushed_after_seen(ordered, rows, history).tolist(), strict=True):
+        for image, is_late in zip(ordered, push_times.pushed_after_seen(ordered, rows, history).tolist(), strict=True):
             if is_late:
-                return late_push_suspicion(late, images, graph.path, image, history)
+                return push_times.late_push_suspicion(late, images, graph.path, image, history)
     return None
 
 

@@ -105,15 +105,13 @@ def shared_time(columns: Iterable[PushSeconds], images: int) -> SharedTime | Non
     return SharedTime(start, end, float(shared) / images)
 
 
-def pushed_after_seen(
-    images: Sequence[Image], digests: DigestRows, history: RepositoryHistory
-) -> npt.NDArray[np.bool_]:
-    """Whether each image reports a push time after an earlier scan saw it. `digests`: of the images, in their order."""
+def pushed_after_seen(images: Sequence[Image], rows: DigestRows, history: RepositoryHistory) -> npt.NDArray[np.bool_]:
+    """Whether each image reports a push time after an earlier scan saw it. `rows`: their digests."""
     if not len(history):
         return np.zeros(len(images), dtype=np.bool_)
-    rows = history.rows_of(digests)
+    seen = history.rows_of(rows)
     pushed = np.array([image.created_at.timestamp() if image.created_at else np.nan for image in images])
-    after: npt.NDArray[np.bool_] = (rows >= 0) & (pushed > history.first[rows] / 1e6 + SHARED_WITHIN)
+    after: npt.NDArray[np.bool_] = (seen >= 0) & (pushed > history.first[seen] / 1e6 + SHARED_WITHIN)
     return after
 
 

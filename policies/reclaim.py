@@ -17,6 +17,8 @@ from policies.blobs import Blobs, DigestRows, Sizes, blobs_of, digest_rows, grou
 from policies.image import Image
 from policies.limits import Totals
 
+References = npt.NDArray[np.uint32]
+Flags = npt.NDArray[np.uint8]
 _KEPT, _COUNTED = 1, 2
 
 
@@ -27,7 +29,7 @@ class RepositoryTotals:
     digest_rows: DigestRows
     sizes: Sizes
     references: npt.NDArray[np.int64]  # deletions that name the blob
-    flags: npt.NDArray[np.uint8]  # _KEPT: a kept image names it; _COUNTED: in a readable repository
+    flags: Flags  # _KEPT: a kept image names it; _COUNTED: in a readable repository
     counts: Totals = field(default_factory=Totals)  # without the bytes of blobs
     rule_selected: Mapping[str, int] = field(default_factory=dict)  # images that a rule selects, before keeps
     keeping: frozenset[str] = frozenset()  # keep rules that match an image
@@ -71,7 +73,7 @@ class PlanSummary:
     undecidable: int
     _words: DigestRows = field(repr=False)  # of the blobs that only deletions reference, sorted by key
     _sizes: Sizes = field(repr=False)
-    _references: npt.NDArray[np.uint32] = field(repr=False)
+    _references: References = field(repr=False)
 
     def freed_blobs(self, image: Image) -> dict[int, str]:
         """The blobs of an image that only deletions reference: their numbers, ascending, each with its digest."""
@@ -145,16 +147,11 @@ class PlanSummaryBuilder:
         )
 
 
-Freed = tuple[DigestRows, Sizes, npt.NDArray[np.uint32]]
+Freed = tuple[DigestRows, Sizes, References]
 
 
 def _freed(
-    rows: DigestRows,
-    sizes: Sizes,
-    references: npt.NDArray[np.uint32],
-    flags: npt.NDArray[np.uint8],
-    *,
-    number_blobs: bool,
+    rows: DigestRows, sizes: Sizes, references: References, flags: Flags, *, number_blobs: bool
 ) -> tuple[Totals, Freed]:
     """The totals of a share of all blobs, and (`number_blobs`) the freed blobs, each once, sorted by key."""
     once = _unite(rows, sizes, references, flags)
@@ -165,9 +162,7 @@ def _freed(
     return totals, (rows[which], sizes[which], references[which])
 
 
-def _unite(
-    rows: DigestRows, sizes: Sizes, references: npt.NDArray[np.uint32], flags: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.bool_]:
+def _unite(rows: DigestRows, sizes: Sizes, references: References, flags: Flags) -> npt.NDArray[np.bool_]:
     """Add all rows of a blob up in its first row; a mask of these first rows. Few blobs have more than one row."""
     key = keys(rows)
     ordered = np.sort(key)

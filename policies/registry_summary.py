@@ -40,12 +40,7 @@ class RegistrySummary:
     newest: Mapping[str, Newest] = field(default_factory=dict)  # rule -> the newest images of the registry
 
 
-def survey_of(
-    graph: Graph,
-    policy: Policy,
-    now: datetime,
-    plan_context: PlanContext = NOTHING,
-) -> Survey:
+def survey_of(graph: Graph, policy: Policy, now: datetime, plan_context: PlanContext = NOTHING) -> Survey:
     """The survey of one repository."""
     history, times = plan_context.history_of(graph.path), plan_context.push_times
     ignored, reported = plan_context.ignore_unreadable, graph.images

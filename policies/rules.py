@@ -151,8 +151,7 @@ def unreported_subjects(images: Iterable[Image]) -> frozenset[str]:
 def uncounted_digests(images: Iterable[Image], returned: Collection[datetime]) -> frozenset[str]:
     """The digests of images that do not count towards N, and so push no other image out of the N newest.
 
-    These are images with an unreported subject, and images that a scan (`returned`) first saw together with images that
-    had been missing: whether they were pushed then or had been there before is unknown.
+    Their subject is unreported, or a scan (`returned`) first saw them together with images that had been missing.
     """
     images = tuple(images)
     again = [image.digest for image in images if image.created_at in returned] if returned else []
