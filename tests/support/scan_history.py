@@ -1,4 +1,4 @@
-"""What a night remembers, for tests: read, and made older as if time had passed."""
+"""The scan history of a harness: read it, or move it into the past as if time had passed."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ def remembered(harness: Harness) -> dict[str, int]:
 
 
 def pass_time(harness: Harness, by: timedelta) -> None:
-    """Let everything that is remembered have happened so much earlier: as if that time had passed since."""
+    """Move the whole history into the past by that time."""
     before = recalled(harness)
     assert before.last_scan is not None
     shift = by // timedelta(microseconds=1)
@@ -59,7 +59,7 @@ def reasons(harness: Harness, run: Run) -> dict[str, tuple[str, str]]:
 
 
 def rows(harness: Harness) -> dict[str, bytes]:
-    """The memory as it lies in the store."""
+    """The packed history of each repository, as in the store."""
     with harness.store.read() as connection:
         rows = connection.execute(select(history_table.c.path, history_table.c.seen))
         return {path: bytes(seen) for path, seen in rows}
