@@ -16,6 +16,7 @@ MODELS: tuple[type[BaseModel], ...] = (Document, RegistryKeys, DefaultKeys, Cred
 MEANT = {"ge": "minimum"}  # pydantic keeps its own name for a bound behind a custom reader
 DIGEST = "^sha256:[0-9a-f]{64}$"
 NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+NAMED = {"type": "object", "propertyNames": {"pattern": NAME}}  # a mapping by name
 
 
 def schema() -> dict[str, Any]:
@@ -26,8 +27,8 @@ def schema() -> dict[str, Any]:
     # The parts that are read one by one
     document["properties"] |= {
         "defaults": {"$ref": "#/$defs/DefaultKeys"},
-        "registries": _named({"$ref": "#/$defs/RegistryKeys"}),
-        "policies": _named({"type": "array", "items": {"$ref": "#/$defs/RuleForm"}}),
+        "registries": NAMED | {"additionalProperties": {"$ref": "#/$defs/RegistryKeys"}},
+        "policies": NAMED | {"additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/RuleForm"}}},
     }
     # `defaults` may contain required keys, which a schema cannot express.
     del definitions["RegistryKeys"]["required"]
@@ -36,10 +37,6 @@ def schema() -> dict[str, Any]:
     _fill_in_rules(definitions)
     whole = {"$schema": DIALECT, **document, "title": "registry-gc.yaml", "$defs": definitions}
     return cast(dict[str, Any], _tidy(whole))
-
-
-def _named(what: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": what}
 
 
 def _source(kind: str) -> dict[str, Any]:

@@ -144,10 +144,6 @@ def _without_password(flaw: Callable[[str], str], example: str) -> BeforeValidat
     return BeforeValidator(written(read))
 
 
-def _unusable_redis(url: str) -> str:
-    return f"cannot be used: {problem}" if (problem := redis_flaw(url)) else ""
-
-
 def read_notify_address(value: str) -> str:
     """An address of apprise without a password. Whether apprise supports it is checked on use."""
     example = "write, for example, json://127.0.0.1:8080/hook, or store it in {file: PATH} or {env: NAME}"
@@ -194,7 +190,9 @@ ProxyUrl = Annotated[
 ]
 RedisUrl = Annotated[
     Annotated[str, _without_password(redis_flaw, REDIS_EXAMPLE), AS_TEXT]
-    | Annotated[Secret, holds(_unusable_redis), AS_SECRET],
+    | Annotated[
+        Secret, holds(lambda url: f"cannot be used: {problem}" if (problem := redis_flaw(url)) else ""), AS_SECRET
+    ],
     TEXT_OR_SECRET,
     url_schema("rediss?://", "unix:///"),
 ]

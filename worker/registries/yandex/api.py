@@ -63,11 +63,6 @@ class Status(Struct):
     message: str | None = None
     details: list[dict[str, Any]] | None = None
 
-    @property
-    def request_id(self) -> str:
-        request_ids = (detail.get("requestId") for detail in self.details or ())
-        return next((text for text in request_ids if isinstance(text, str)), "")
-
 
 class WireMetadata(Struct, rename="camel"):
     image_id: str | None = None  # Container Registry
@@ -165,6 +160,7 @@ def parse_status(body: bytes) -> Status | None:
 def status_to_error(status: Status) -> RegistryError:
     """The error that the code of a status means, with the message of the service."""
     code, words = status.code or 0, one_line(status.message or "")
+    request_ids = (detail.get("requestId") for detail in status.details or ())
     kind = ERRORS_BY_CODE.get(code, RegistryError)
     protected = protects(without_names(words))
     if code == 7 and protected:
@@ -177,7 +173,7 @@ def status_to_error(status: Status) -> RegistryError:
         kind = ProtectedError if protected else OperationFailedError
     return kind(
         f"{CODE_NAMES.get(code, f'code {code}')}: {words}" if words else CODE_NAMES.get(code, f"code {code}"),
-        request_id=status.request_id,
+        request_id=next((text for text in request_ids if isinstance(text, str)), ""),
     )
 
 

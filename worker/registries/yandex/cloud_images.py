@@ -67,7 +67,8 @@ def is_in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
 def resolve_folder(candidates: PossibleFolders, parents: "frozenset[str] | set[str]", *, has_full_paths: bool) -> str:
     """The folder of an artifact for which both are possible, by the other paths in the listing.
 
-    `parents`: those that are certainly folders; `has_full_paths`: whether some are certainly full paths.
+    `parents`: the paths that are certainly those of folders.
+    `has_full_paths`: whether the listing has paths that are certainly full paths.
     """
     is_parent = candidates.as_parent in parents if has_full_paths else bool(parents)
     return (candidates.as_parent if is_parent else candidates.as_full) or ""
