@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from billiard import pool
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.control import inspect_command
@@ -45,10 +44,6 @@ log = Log(__name__)
 RECHECK_SECONDS = 900  # to list one repository again
 MAX_LENGTH = 300  # characters of a registry's name, a run's id or a repository's path
 MAX_TASK_ID_LENGTH = 64  # characters of a task id that the store accepts
-
-# A pool process that ends first waits until the worker has read its last result. A worker that stops may never read it,
-# and then waits for the process: 5 s instead of billiard's 30. A task whose result is lost only runs again.
-pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 50  # times 0.1 s
 
 # Errors that end a task with one line of the log: the row is unchanged, and reconcile publishes the task again.
 EXPECTED_ERRORS = (

@@ -132,7 +132,7 @@ class Running:
         )
         assert text in self.log(), self.log()[-2000:]
 
-    def stop(self, *, timeout: float = 30) -> int:
-        """SIGTERM; the exit code."""
+    def stop(self, *, timeout: float = 60) -> int:
+        """SIGTERM; the exit code. Celery may wait 30 s for a pool process whose last result nobody reads any more."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)

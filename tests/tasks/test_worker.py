@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from billiard import pool
 from celery import Celery
 
 from tests.support.sandbox import CELERY, OURS, Sandbox
@@ -57,11 +56,6 @@ def test_celerys_own_commands_are_answered(tmp_path: Path, redis: RedisServer) -
         for command in ("disable_events", "enable_events"):
             assert sandbox.run(*CELERY, "control", command).returncode == 0
         assert worker.stop() == 0
-
-
-def test_a_pool_process_waits_five_seconds_for_a_worker_that_reads_no_more_results() -> None:
-    """Billiard's 30 s would be added to the stop of a worker whose process ends a task at the last moment."""
-    assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT * pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 5
 
 
 @pytest.mark.parametrize("end", ["acknowledge", "reject"])

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from worker.runs.checkpoints import Checkpoint
 
 POINTS = get_args(Checkpoint)
-WARM = 20.0  # seconds: one batch of twelve images on a busy machine of two cores
+WARM = 60.0  # seconds: a batch of twelve images, and 30 s for which a pool process waits until its last result is read
 BATCHES = 3  # two waves of shop/api, one of shop/web
 
 
