@@ -54,7 +54,7 @@ def scan(store: Store, registry: dict[str, list[Image]], number: int, count: int
     started = time.perf_counter()
     with store.read() as connection:
         before = scan_history.load(connection, KEY, NAME)
-    recalled = time.perf_counter()
+    loaded_at = time.perf_counter()
     compared = compare(before, surveys, ())
     compared_at = time.perf_counter()
     history_rows = ScanHistoryRows(compared, NOW + number * timedelta(days=1))
@@ -68,7 +68,7 @@ def scan(store: Store, registry: dict[str, list[Image]], number: int, count: int
         scan_history.apply_staged(connection, "run", KEY)
     written = time.perf_counter()
     size, most = _size(store)
-    parts = {"recall": recalled - started, "compare": compared_at - recalled, "make": made - compared_at}
+    parts = {"load": loaded_at - started, "compare": compared_at - loaded_at, "make": made - compared_at}
     parts["write"] = written - made
     timings = ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in parts.items())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -32,7 +32,7 @@ def pusher(server: DockerRegistry) -> Iterator[Pusher]:
 
 @pytest.fixture
 def served(server: DockerRegistry, tmp_path: Path) -> Iterator[Callable[[str], Harness]]:
-    """A night that concerns one repository of the server, so that a test has it for itself."""
+    """A harness for one repository of the server, so that each test has its own repository."""
     made: list[Harness] = []
 
     def make(repository: str) -> Harness:
@@ -153,9 +153,9 @@ def test_restore_in_a_read_only_registry_is_unfinished_and_can_be_repeated(
 
 
 def test_restore_names_the_missing_push_permission(tmp_path: Path, gc: GC) -> None:
-    """The night's credentials restore nothing, and the message says what is needed; others do."""
+    """Credentials that may only pull and delete restore nothing; the message names the missing permission."""
     users = {
-        "night": TokenUser("n", ("repository:*:pull,delete", "registry:catalog:*")),
+        "sweeper": TokenUser("n", ("repository:*:pull,delete", "registry:catalog:*")),
         "rescue": TokenUser("r", ("repository:*:pull,push", "registry:catalog:*")),
     }
     with TokenServer(users) as tokens, DockerRegistry(auth=tokens.auth) as guarded:
@@ -169,7 +169,7 @@ def test_restore_names_the_missing_push_permission(tmp_path: Path, gc: GC) -> No
             entry = real_runs.served(guarded, credentials=sign_in, token_hosts=[tokens.host])
             return Harness(entry, tmp_path, rules=RULES)
 
-        harness = as_user("night")
+        harness = as_user("sweeper")
         run = harness.sweep()
         harness.store.dispose()
         assert run.deleted == 1

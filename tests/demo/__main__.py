@@ -1,6 +1,6 @@
-"""`make demo [KIND=…]`: one night and one run by hand against a registry of any kind, with every process real.
+"""`make demo [KIND=…]`: one scheduled run and one manual run against a registry of any kind, with every process real.
 
-It starts a believable registry (simulated over HTTP; of the kind oci Debian's own docker-registry), writes a
+It starts a realistic registry (simulated over HTTP; of the kind oci Debian's own docker-registry), writes a
 configuration whose cron line comes in the next minute, and runs `registry-gc up`: Redis, worker, beat and web on free
 loopback ports.
 """

@@ -14,7 +14,7 @@ from policies.scan_history import NO_HISTORY, update_history
 from tests.support.harness import Harness, MakeHarness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.real_runs import served
-from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered, rows
+from tests.support.scan_history import exceeded, pass_time, reasons, remembered, rows, saved_history
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
 from worker.planning.scan_history import ScanHistoryRows, compare
@@ -181,7 +181,7 @@ class TestHistoryRows:
 
         assert (run.outcome, run.complete, run.foreign_deletions, run.exceeded) == ("partial", False, 0, ())
         assert rows(harness)["shop/api"] == before["shop/api"]
-        head = recalled(harness).last_scan
+        head = saved_history(harness).last_scan
         assert head is not None
         assert set(head.lagging) == {"shop/api"}
         assert head.lagging["shop/api"] < head.scanned_at
@@ -193,7 +193,7 @@ def staged(harness: Harness) -> int:
 
 
 def end(harness: Harness) -> None:
-    """Ring whatever is left of the newest run."""
+    """Carry out the task calls that remain of the newest run."""
     with harness.store.read() as connection:
         newest = night_runs.newest(connection, limit=1)[0]
     harness.carry_out(lifecycle.next_task_calls(harness.store, newest.id, datetime.now(UTC)))
@@ -218,7 +218,7 @@ class TestVanishedImages:
         assert first.exceeded[0]["value"] == pytest.approx(0.3)
         assert "30% of the images of the last complete scan are missing" in (first.message or "")
 
-        second = harness.sweep()  # the next night it is as doubtful as before, and not counted again
+        second = harness.sweep()  # the next run is as suspicious, and counts nothing again
         assert (second.state, exceeded(second), second.foreign_deletions) == ("blocked", ["vanished"], 0)
         assert harness.run(first.id).outcome == "blocked"  # superseded
 
@@ -248,7 +248,7 @@ class TestVanishedImages:
         assert back["digest"] == gone["digest"]
         run = harness.sweep()
         assert (run.outcome, run.exceeded, run.foreign_deletions) == ("succeeded", (), 0)
-        seen = recalled(harness).seen["shop/api"]
+        seen = saved_history(harness).seen["shop/api"]
         assert seen.missing.tolist() == [0, 0]
         known = seen.lookup([back["digest"]])[back["digest"]]
         assert known.first_seen == known.since == run.started_at  # it was away: it begins anew

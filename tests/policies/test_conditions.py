@@ -34,7 +34,7 @@ LONG = 10 * DAY  # since when what is settled was seen
 PR = Patterns(("pr-*",))
 V = Patterns(("v*",))
 V2 = Patterns(("v2*",))
-SCENE = ConditionContext(NOW)
+CONTEXT = ConditionContext(NOW)
 
 
 @pytest.mark.parametrize(
@@ -69,23 +69,23 @@ SCENE = ConditionContext(NOW)
         pytest.param(OlderThan(7 * DAY), image(1, days=7), YES, id="the seventh day is old enough"),
         pytest.param(OlderThan(8 * DAY), image(1, days=7), NO, id="the seventh day is not the eighth"),
         pytest.param(OlderThan(0 * DAY), image(1, days=-1), NO, id="a push of tomorrow is not old"),
-        pytest.param(OlderThan(7 * DAY), image(1, days=None), UNKNOWN, id="older: time not told"),
+        pytest.param(OlderThan(7 * DAY), image(1, days=None), UNKNOWN, id="older: the time is unknown"),
         pytest.param(NewerThan(7 * DAY), image(1, days=7), NO, id="the seventh day is not new"),
         pytest.param(NewerThan(8 * DAY), image(1, days=7), YES, id="the seventh day is within eight"),
         pytest.param(NewerThan(7 * DAY), image(1, days=-1), YES, id="a push of tomorrow is new"),
-        pytest.param(NewerThan(7 * DAY), image(1, days=None), UNKNOWN, id="newer: time not told"),
+        pytest.param(NewerThan(7 * DAY), image(1, days=None), UNKNOWN, id="newer: the time is unknown"),
         pytest.param(LargerThan(100), image(1, size=101), YES, id="larger"),
         pytest.param(LargerThan(100), image(1, size=100), NO, id="larger, strictly"),
-        pytest.param(LargerThan(0), image(1, size=None), UNKNOWN, id="larger: size not told is no 0"),
+        pytest.param(LargerThan(0), image(1, size=None), UNKNOWN, id="larger: an unknown size is not 0"),
         pytest.param(LargerThan(0), image(1, size=0), NO, id="0 is not larger than 0"),
         pytest.param(SmallerThan(100), image(1, size=99), YES, id="smaller"),
         pytest.param(SmallerThan(100), image(1, size=100), NO, id="smaller, strictly"),
-        pytest.param(SmallerThan(100), image(1, size=None), UNKNOWN, id="smaller: size not told"),
-        pytest.param(LargerThan(100), index(1, lists=[2], size=500), UNKNOWN, id="an index has not its own size"),
+        pytest.param(SmallerThan(100), image(1, size=None), UNKNOWN, id="smaller: the size is unknown"),
+        pytest.param(LargerThan(100), index(1, lists=[2], size=500), UNKNOWN, id="an index has no size of its own"),
     ],
 )  # fmt: skip
 def test_a_condition_answers_yes_no_or_unknown(condition: Condition, of: Image, answer: Answer) -> None:
-    assert condition.holds(of, SCENE) is answer
+    assert condition.holds(of, CONTEXT) is answer
 
 
 @pytest.mark.parametrize(("size", "answer"), [(101, YES), (100, NO), (None, UNKNOWN)])
@@ -122,7 +122,7 @@ def test_the_size_of_an_index_includes_its_children(size: int | None, answer: An
     ],
 )  # fmt: skip
 def test_an_answer_comes_with_its_fact(condition: Condition, of: Image, fact: str) -> None:
-    assert condition.fact(of, SCENE) == fact
+    assert condition.fact(of, CONTEXT) == fact
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What scans have seen decides along with the rules: nothing unsettled goes, no push time is believed in doubt."""
+"""The scan history decides along with the rules: no unsettled image is deleted, no suspicious push time is trusted."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -35,9 +35,9 @@ def plan_context(*known: Image, settle: timedelta = DAY, since: timedelta = LONG
     return PlanContext(history={"shop/api": seen(*known, since=since)}, settle=settle)
 
 
-def decided(rules: Policy, images: Iterable[Image], stands: PlanContext, **more: Any) -> dict[str, Decision]:
+def decided(rules: Policy, images: Iterable[Image], context: PlanContext, **more: Any) -> dict[str, Decision]:
     """By the name an image was built of."""
-    plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=stands, **more)
+    plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=context, **more)
     return {decision.id.removeprefix("crp"): decision for decision in plan.decisions}
 
 
@@ -137,8 +137,8 @@ def test_keeps_unsettled_images_and_all_that_they_need(
 def test_the_reason_says_since_when_an_image_is_unsettled(
     of: Image, known: list[Image], since: timedelta, reason: str
 ) -> None:
-    stands = plan_context(*known, settle=timedelta(hours=36), since=since)
-    assert decided(policy(EVERYTHING), [of], stands)["1"].reason == reason
+    context = plan_context(*known, settle=timedelta(hours=36), since=since)
+    assert decided(policy(EVERYTHING), [of], context)["1"].reason == reason
 
 
 def test_the_reason_names_the_unsettled_child_that_keeps_an_index() -> None:
@@ -182,14 +182,14 @@ def test_settle_deletes_no_owned_image_without_its_owners(
     repositories: list[Repository], rules: Policy, data: st.DataObject
 ) -> None:
     history = remembering(data, repositories)
-    stands = PlanContext(history=history, settle=DAY)
+    context = PlanContext(history=history, settle=DAY)
     without = deleted(make_plan(repositories, rules, NOW, plan_context=PlanContext(history=history)))
-    plan = make_plan(repositories, rules, NOW, plan_context=stands)
+    plan = make_plan(repositories, rules, NOW, plan_context=context)
     gone, decisions = deleted(plan), by_key(plan)
     assert gone <= without
     for repo in repositories:
         images = {row.digest: row for row in merge_rows(repo.images)}
-        unsettled = stands.unsettled(repo.path, list(images.values()), NOW)
+        unsettled = context.unsettled(repo.path, list(images.values()), NOW)
         needs = owners(repo)
         for name, row in images.items():
             if (repo.path, name) in gone:
@@ -216,11 +216,11 @@ def test_settle_changes_nothing_if_every_image_is_settled(repositories: list[Rep
 def test_the_order_never_matters(
     repositories: list[Repository], rules: list[dict[str, object]], random: Any, data: st.DataObject
 ) -> None:
-    stands = PlanContext(history=remembering(data, repositories), settle=DAY)
+    context = PlanContext(history=remembering(data, repositories), settle=DAY)
     shuffled = [replace(repo, images=tuple(random.sample(repo.images, len(repo.images)))) for repo in repositories]
     random.shuffle(shuffled)
-    plan = make_plan(repositories, policy(*rules), NOW, plan_context=stands)
-    assert make_plan(shuffled, policy(*rules), NOW, plan_context=stands) == plan
+    plan = make_plan(repositories, policy(*rules), NOW, plan_context=context)
+    assert make_plan(shuffled, policy(*rules), NOW, plan_context=context) == plan
 
 
 def untimed(repositories: list[Repository], before: datetime | None) -> list[Repository]:
@@ -291,7 +291,7 @@ AT = 20.0  # days ago
 
 
 @pytest.mark.parametrize(
-    ("images", "known", "believed"),
+    ("images", "known", "trusted"),
     [
         pytest.param([image(n, f"v{n}", days=AT) for n in range(4)], [], True, id="nothing says otherwise"),
         pytest.param([image(n, "2024-05-01", days=AT) for n in range(4)], [], False, id="tags name an earlier day"),
@@ -312,7 +312,7 @@ AT = 20.0  # days ago
             [image(n, "2024-05-01", days=AT) for n in range(3)] + [image(n, days=None) for n in range(3, 5)],
             [],
             False,
-            id="more than half, with those that told nothing",
+            id="more than half, with those of unknown push time",
         ),
         pytest.param(
             [image(n, days=AT) for n in range(3)] + [image(n, "2024-05-01", days=AT + n) for n in range(3, 5)],
@@ -323,16 +323,16 @@ AT = 20.0  # days ago
     ],
 )
 def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
-    images: list[Image], known: list[Image], believed: bool
+    images: list[Image], known: list[Image], trusted: bool
 ) -> None:
-    stands = PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})
-    decisions = decided(RESTORED, images, stands).values()
-    assert all("not trusted" not in decision.reason for decision in decisions) is believed
-    assert any(decision.verdict == "delete" for decision in decisions) is believed
+    context = PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})
+    decisions = decided(RESTORED, images, context).values()
+    assert all("not trusted" not in decision.reason for decision in decisions) is trusted
+    assert any(decision.verdict == "delete" for decision in decisions) is trusted
 
 
 @pytest.mark.parametrize(
-    ("moved", "stayed", "new", "believed"),
+    ("moved", "stayed", "new", "trusted"),
     [
         pytest.param(4, 0, 0, False, id="all were seen long before"),
         pytest.param(3, 2, 0, False, id="more than half"),
@@ -341,12 +341,12 @@ def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
         pytest.param(1, 0, 0, True, id="one alone was pushed again"),
     ],
 )
-def test_distrusts_push_times_after_the_first_sight(moved: int, stayed: int, new: int, believed: bool) -> None:
+def test_distrusts_push_times_after_the_first_sight(moved: int, stayed: int, new: int, trusted: bool) -> None:
     known = [image(n, days=AT) for n in range(moved + stayed)]
     hours_apart = [replace(row, created_at=NOW - AT * DAY + n * timedelta(hours=3)) for n, row in enumerate(known)]
     images = [*hours_apart[:moved], *(image(n, days=40 + n) for n in range(moved, moved + stayed))]
     images += [image(n, days=n) for n in range(100, 100 + new)]
     decisions = decided(RESTORED, images, PlanContext(history={"shop/api": seen(*known, since=30 * DAY)})).values()
-    doubts = {decision.reason for decision in decisions if "an earlier scan saw them" in decision.reason}
-    assert bool(doubts) is not believed
-    assert any(decision.verdict == "delete" for decision in decisions) is believed
+    suspicions = {decision.reason for decision in decisions if "an earlier scan saw them" in decision.reason}
+    assert bool(suspicions) is not trusted
+    assert any(decision.verdict == "delete" for decision in decisions) is trusted

@@ -59,7 +59,7 @@ def test_describes_an_exceeded_limit(over: Exceeded, text: str) -> None:
         pytest.param((2, 2, 2, 2), None, id="four plans say nothing"),
         pytest.param((2, 2, 2, 2, 2), 6, id="three times two"),
         pytest.param((3, 3, 3, 3, 3), None, id="seven are not more than three times three"),
-        pytest.param((0, 0, 0, 0, 0), 3, id="of nights without a deletion: three"),
+        pytest.param((0, 0, 0, 0, 0), 3, id="of plans without a deletion: three"),
         pytest.param((1, 1, 1, 900, 900), 3, id="some large plans do not count"),
         pytest.param((2, 2, 2, 2, 3, 3), 6, id="an even number"),
         pytest.param((2, 2, 2, 3, 3, 3), None, id="seven are not more than 7.5"),

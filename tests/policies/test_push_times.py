@@ -124,7 +124,7 @@ def test_a_deleted_image_is_not_undecidable() -> None:
 
 
 def test_undecidable_images_of_all_repositories_are_added_up() -> None:
-    """A digest that ties in one repository is not beyond in another, where an earlier scan saw it."""
+    """A digest that shares its push time in one repository is not beyond in another, where an earlier scan saw it."""
     promoted = image("promoted", days=50)
     here = repository("a", *SAME, promoted)
     there = repository("b", replace(promoted, created_at=NOW - 70 * DAY), image("old", days=80))

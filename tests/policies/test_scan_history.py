@@ -201,7 +201,7 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
             [*parts((10, 0, 3), since=20), Absent(first={20: 1000})],
             Vanished(0, 0.3),
             True,
-            id="new pushes do not outgrow a doubt",
+            id="new pushes do not end a suspicion",
         ),
         pytest.param(parts((10, 0, 1), since=20), Vanished(0, 0.1), False, id="most came back"),
         pytest.param(parts((0, 0, 0)), Vanished(0, 0.0), False, id="an empty registry"),

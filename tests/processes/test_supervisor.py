@@ -14,9 +14,9 @@ from worker.processes.supervisor import Child, Program
 
 FOREVER = ["sleep", "1000"]
 DEAF = ["sh", "-c", 'trap "" TERM; echo ignores TERM; while :; do sleep 0.05; done']
-# A main process that ends when told to, and a child of its own that notes whether it was told as well.
+# A main process that ends at SIGTERM, and its child, which records whether it received SIGTERM as well.
 WAIT = "while :; do sleep 0.05; done"
-FAMILY = ["sh", "-c", f'(trap "touch child-was-told" TERM; {WAIT}) & trap "exit 0" TERM; echo ready; {WAIT}']
+FAMILY = ["sh", "-c", f'(trap "touch child-received-term" TERM; {WAIT}) & trap "exit 0" TERM; echo ready; {WAIT}']
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_stop_signals_main_processes_only_and_leaves_no_process(sandbox, super
         os.killpg(running.pid, number)
         assert running.process.wait(10) == 0
         sandbox.left_empty()
-        assert "is killed" not in running.log()  # each main process heard it, and in time
-        assert not (sandbox.folder / "child-was-told").exists()
+        assert "is killed" not in running.log()  # each main process received the signal in time
+        assert not (sandbox.folder / "child-received-term").exists()
 
 
 def test_ctrl_c_during_the_start_stops_everything(sandbox, supervise):

@@ -14,5 +14,5 @@ def harness(make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
 
 @pytest.fixture
 def either(new_store: Callable[[], str | None], make_memory_harness: MakeMemoryHarness) -> MemoryHarness:
-    """A night on each kind of store."""
+    """A harness on each kind of store."""
     return make_memory_harness(store=new_store())

@@ -37,7 +37,7 @@ def test_loads_more_manifests_than_fit_into_one_query(store: Store) -> None:
     assert StoredManifests(store, "one").load(many) == many
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["told not to remember", "without a store"])
+@pytest.mark.parametrize("there", [True, False], ids=["not to be saved", "without a store"])
 def test_writes_nothing_without_a_store_or_permission_to_save(store: Store, there: bool) -> None:
     StoredManifests(store if there else None, "one", save=not there).save(both())
     with store.read() as connection:

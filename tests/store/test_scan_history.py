@@ -27,8 +27,8 @@ PATH = "shop/api"
 SEEN = update_history(NO_HISTORY, [image("a", "v1"), image("b")], NOW)
 
 
-def recalled(connection: Connection, head: LastScan | None = None, **seen: RepositoryHistory) -> RegistryHistory:
-    """What is remembered of `production`, after it was scanned so."""
+def saved_history(connection: Connection, head: LastScan | None = None, **seen: RepositoryHistory) -> RegistryHistory:
+    """Save the history of one scan of `production` and load it again."""
     rows = [(path.replace("_", "/"), pack_repository(value)) for path, value in seen.items()]
     head_row = [] if head is None else [(LAST_SCAN_PATH, pack_last_scan(head))]
     scan_history.stage(connection, "scan", [*rows, *head_row])
@@ -42,7 +42,7 @@ def known(seen: RepositoryHistory) -> set[str]:
 
 def test_a_registry_that_was_never_scanned_has_no_history(store: Store) -> None:
     with store.write() as connection:
-        history = recalled(connection)
+        history = saved_history(connection)
         assert (history, history.repository(PATH), history.last_scan) == (RegistryHistory(), NO_HISTORY, None)
         assert scan_history.load_repository(connection, KEY, PATH) is NO_HISTORY
 
@@ -68,7 +68,7 @@ def test_applies_staged_history(store: Store) -> None:
 def test_applies_only_the_paths_that_the_scan_staged(store: Store) -> None:
     less = update_history(NO_HISTORY, [image("a")], NOW)
     with store.write() as connection:
-        recalled(connection, LastScan(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
+        saved_history(connection, LastScan(scanned_at=NOW), a=SEEN, b=SEEN, c=SEEN)
         scan_history.stage(connection, "later", [("a", pack_repository(less)), ("b", REMOVED)])
         scan_history.stage(connection, "unstored", [("c", REMOVED)])
         scan_history.apply_staged(connection, "later", KEY)
@@ -81,7 +81,7 @@ def test_applies_only_the_paths_that_the_scan_staged(store: Store) -> None:
 @pytest.mark.parametrize("path", [LAST_SCAN_PATH, PATH])
 def test_an_unreadable_row_is_an_error_that_names_it(store: Store, path: str) -> None:
     with store.write() as connection:
-        recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+        saved_history(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
         connection.execute(history_table.update().where(history_table.c.path == path).values(seen=b"rubbish"))
     with (
         store.read() as connection,
@@ -94,7 +94,7 @@ def test_loads_when_a_person_accepted_vanished_images(store: Store) -> None:
     with store.write() as connection:
         record_registry(connection, "production", None, NOW)
         accept_vanished(connection, "production", NOW)
-        assert recalled(connection, LastScan(scanned_at=NOW)).accepted_at == NOW
+        assert saved_history(connection, LastScan(scanned_at=NOW)).accepted_at == NOW
 
 
 def deleted(connection: Connection, of: str, at: datetime, *, run_id: str = "run-1", **facts: Any) -> None:
@@ -125,7 +125,7 @@ def test_lists_deletions_since_the_last_scan(
         add_run(connection, "other", registry="staging", registry_key="staging", started_at=NOW)
         deleted(connection, "a", at, outcome=outcome)
         deleted(connection, "b", NOW + HOUR, run_id="other", registry="staging")
-        history = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+        history = saved_history(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
     assert history.deleted_by_us == ({PATH: (digest("a"),)} if ours else {})
     assert history.gone == ({PATH: frozenset({digest("a")})} if went else {})
     assert known(history.seen[PATH]) == {digest("a"), digest("b")}
@@ -163,7 +163,7 @@ def test_lists_deletions_that_may_have_been_carried_out(
     with store.write() as connection:
         add_run(connection, started_at=started)
         add_item(connection, 0, image("a"), **facts)
-        history = recalled(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
+        history = saved_history(connection, LastScan(scanned_at=NOW), shop_api=SEEN)
     assert (PATH in history.deleted_by_us, PATH in history.gone) == (ours, went)
 
 
@@ -174,7 +174,7 @@ def test_counts_images_deleted_with_their_owner_as_ours(store: Store) -> None:
         deleted(connection, "inner", NOW + SECOND, outcome="gone", owners=[digest("index")])
         deleted(connection, "child", NOW + SECOND, outcome="gone", owners=[digest("inner")])
         deleted(connection, "a", NOW + SECOND, outcome="gone", owners=[digest("elsewhere")])
-        history = recalled(connection, LastScan(scanned_at=NOW))
+        history = saved_history(connection, LastScan(scanned_at=NOW))
     assert set(history.deleted_by_us[PATH]) == {digest("index"), digest("inner"), digest("child")}
 
 
@@ -183,5 +183,5 @@ def test_deletions_of_a_lagging_repository_count_from_its_last_listing(store: St
         add_run(connection, started_at=NOW - HOUR)
         deleted(connection, "a", NOW - SECOND)
         lagging = LastScan(scanned_at=NOW, lagging={PATH: NOW - HOUR})
-        assert recalled(connection, LastScan(scanned_at=NOW)).deleted_by_us == {}
-        assert recalled(connection, lagging).deleted_by_us == {PATH: (digest("a"),)}
+        assert saved_history(connection, LastScan(scanned_at=NOW)).deleted_by_us == {}
+        assert saved_history(connection, lagging).deleted_by_us == {PATH: (digest("a"),)}

@@ -91,7 +91,7 @@ def test_withdrawing_an_intent_restores_the_claimed_item(simulator: Simulator, m
         assert (begun.state, begun.idempotency_key, begun.attempts, begun.intent_at) == ("intent", "a key", 1, now)
         sweeping.record_intents(connection, [(begun, "a key")], now + HOUR)
         sweeping.withdraw_intents(connection, [begun])
-        assert sweeping.unfinished_items(connection, run_id, 0) == [begun]  # still in doubt
+        assert sweeping.unfinished_items(connection, run_id, 0) == [begun]  # still an intent, so its outcome is unknown
         sweeping.withdraw_intents(connection, [planned])
         assert sweeping.unfinished_items(connection, run_id, 0) == [planned]
 
@@ -122,14 +122,14 @@ def test_which_outcomes_show_that_the_registry_works(outcome: Outcome, healthy: 
 
 
 def ready_batches(store: Store) -> list[int]:
-    """Batches of run-1 that are rung now; what was rung in the last hour is not rung again."""
+    """Batches of run-1 that are published now; a batch published in the last hour is not published again."""
     with store.write() as connection:
         taken = sweeping.mark_published(connection, "run-1", NOW, NOW - HOUR, NOW - HOUR)
     return [ready_batch.batch for ready_batch in taken]
 
 
 @pytest.mark.parametrize(
-    ("batches", "rung"),
+    ("batches", "published"),
     [
         pytest.param([{}, {"done": True}, {}], [0, 2], id="a done batch is not published"),
         pytest.param([{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="nor what somebody holds"),
@@ -141,14 +141,14 @@ def ready_batches(store: Store) -> list[int]:
         pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="batches that were never published come first"),
     ],
 )
-def test_publishes_batches_in_their_turn(store: Store, batches: list[dict[str, Any]], rung: list[int]) -> None:
+def test_publishes_batches_in_their_turn(store: Store, batches: list[dict[str, Any]], published: list[int]) -> None:
     with store.write() as connection:
         rows.add_run(connection)
         for path in ("shop/api", "elsewhere"):
             rows.add_repository(connection, path, rechecked_at=NOW)
         for number, facts in enumerate(batches):
             rows.add_batch(connection, number, **facts)
-    assert ready_batches(store) == rung
+    assert ready_batches(store) == published
     assert ready_batches(store) == []  # they are out now
 
 
@@ -260,7 +260,9 @@ def test_a_series_of_failures_ends_when_the_registry_works(
     ("more", "done"),
     [
         pytest.param({}, [True, False, False, False, True], id="of which nothing is left"),
-        pytest.param({"states": ("intent", "accepted")}, [True, True, False, False, True], id="not in doubt"),
+        pytest.param(
+            {"states": ("intent", "accepted")}, [True, True, False, False, True], id="with known outcomes only"
+        ),
         pytest.param({"path": "elsewhere"}, [False, False, False, False, True], id="of one repository"),
     ],
 )

@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 def digest(of: object) -> str:
-    """A digest that always stands for the same thing."""
+    """The digest of a name; the same name always has the same digest."""
     return f"sha256:{hashlib.sha256(str(of).encode()).hexdigest()}"
 
 
@@ -27,7 +27,7 @@ def image(
     layers: Iterable[object] | Mapping[object, int] = (),
     **facts: Any,
 ) -> Image:
-    """An image pushed `days` ago (None: not told). `layers`: names of blobs of 10 bytes, or names with their bytes."""
+    """An image pushed `days` ago (None: unknown). `layers`: names of blobs of 10 bytes, or names with their bytes."""
     sizes = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, 10)
     return Image(
         digest=digest(of),
@@ -55,7 +55,7 @@ def repository(path: str, *images: Image) -> Repository:
 
 
 def policy(*rules: Mapping[str, Any]) -> Policy:
-    """A policy by its document; rules without a name are named by their place."""
+    """A policy by its document; rules without a name are named by their number."""
     named = [{"name": f"rule {number}"} | dict(rule) for number, rule in enumerate(rules)]
     made, mistakes = parse_policy("test", named, "policies.test")
     assert made is not None, "; ".join(map(str, mistakes))

@@ -12,7 +12,7 @@ from worker.store.scan_history import LAST_SCAN_PATH, LastScan, RegistryHistory,
 from worker.store.tables import scan_history as history_table
 
 
-def recalled(harness: Harness) -> RegistryHistory:
+def saved_history(harness: Harness) -> RegistryHistory:
     with harness.store.read() as connection:
         registry = harness.settings.registries["production"]
         return scan_history.load(connection, registry.history_key, "production")
@@ -20,12 +20,12 @@ def recalled(harness: Harness) -> RegistryHistory:
 
 def remembered(harness: Harness) -> dict[str, int]:
     """Rows of each repository, missing ones included."""
-    return {path: len(seen) for path, seen in recalled(harness).seen.items()}
+    return {path: len(seen) for path, seen in saved_history(harness).seen.items()}
 
 
 def pass_time(harness: Harness, by: timedelta) -> None:
     """Move the whole history into the past by that time."""
-    before = recalled(harness)
+    before = saved_history(harness)
     assert before.last_scan is not None
     shift = by // timedelta(microseconds=1)
 

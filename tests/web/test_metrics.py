@@ -61,11 +61,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def exposition(store: Store, *registries: RegistrySettings, now: datetime = NOW) -> str:
     @contextmanager
-    def door() -> Iterator[Store]:
+    def opened() -> Iterator[Store]:
         yield store
 
     configured = settings(Path("/nowhere"), *registries)
-    return generate_latest(StoreCollector(door, lambda: configured, lambda: now)).decode()
+    return generate_latest(StoreCollector(opened, lambda: configured, lambda: now)).decode()
 
 
 def scrape(store: Store, *registries: RegistrySettings, now: datetime = NOW) -> dict[str, float]:
@@ -303,7 +303,7 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
         pytest.param(
             [{"state": "blocked", "outcome": None, "finished_at": None, "exceeded": OVER}],
             {'blocked{limit="vanished"}': 1, 'blocked{limit="unusual"}': 1, 'blocked{limit="max_bytes"}': 0},
-            id="a plan is blocked by a doubt as well as by a limit",
+            id="a plan is blocked by a suspicion as well as by a limit",
         ),
         pytest.param(
             [

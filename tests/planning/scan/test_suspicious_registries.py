@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.harness import Harness, MakeHarness
-from tests.support.scan_history import exceeded, pass_time, reasons, recalled, rows
+from tests.support.scan_history import exceeded, pass_time, reasons, rows, saved_history
 from tests.support.simulator.client import Simulator
 from worker.planning import scan
 from worker.report.run import show_report
@@ -108,7 +108,7 @@ class TestPushTimes:
         answered = harness.sweep()
         assert answered.suspicion is None
         assert answered.planned == 10  # the five, and those of the shop's web pushed after that
-        head = recalled(harness).last_scan
+        head = saved_history(harness).last_scan
         assert head is not None
         assert head.suspicion == ""
 

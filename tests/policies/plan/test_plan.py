@@ -66,7 +66,7 @@ CASES: list[Any] = [
         [EVERYTHING, {"name": "small", "keep": {"tagged": True, "smaller_than": "1MB"}}],
         [image(1, "a", size=None)],
         ("keep", "kept_by_rule", "small", "its size is unknown"),
-        id="the fact that was not told is named",
+        id="the unknown fact is named",
     ),
     pytest.param(
         [PR, {"name": "second", "delete": {"all": True}}],
@@ -183,7 +183,7 @@ CASES: list[Any] = [
         [PR],
         [image(1, subject=None), image(2, "pr-1")],
         ("keep", "no_rule", None, "no rule selects it"),
-        id="subject not told",
+        id="unknown subject",
     ),
     pytest.param(
         [LEFTOVERS],
@@ -318,14 +318,16 @@ SIZES = [
         id="100 is not larger than 100",
     ),
     pytest.param(
-        [index(1, lists=[2], size=999), image(2, size=None, layers={"a": 500})], "keep", id="a child's size is not told"
+        [index(1, lists=[2], size=999), image(2, size=None, layers={"a": 500})],
+        "keep",
+        id="the size of a child is unknown",
     ),
     pytest.param([index(1, lists=[2, "nowhere"]), image(2, layers={"a": 500})], "keep", id="a child is not there"),
     pytest.param([index(1, lists=[2]), index(2, lists=[3]), image(3, layers={"a": 101})], "delete", id="however deep"),
     pytest.param(
         [index(1, lists=[2], layers={"own": 1}), image(2, layers={"a": 100})], "delete", id="its own blobs too"
     ),
-    pytest.param([index(1, lists=[2]), image(2, size=101)], "delete", id="a child that names no blobs counts as told"),
+    pytest.param([index(1, lists=[2]), image(2, size=101)], "delete", id="a child without blobs has a known size"),
     pytest.param([index(1, lists=[], size=500)], "keep", id="an index of nothing"),
 ]
 

@@ -35,7 +35,7 @@ def without(repositories: list[Repository], gone: set[Key]) -> list[Repository]:
 
 
 def owners(repository: Repository) -> dict[str, set[str]]:
-    """Who needs each image, told as plainly as possible."""
+    """The images that need each image, computed as plainly as possible."""
     images = {image.digest: image for image in merge_rows(repository.images)}
     needs: dict[str, set[str]] = defaultdict(set)
     for image in images.values():

@@ -18,7 +18,7 @@ Starter = Callable[..., tuple[FakeRegistry, Harness]]
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Starter]:
-    """A registry and its nights."""
+    """Start a registry and a harness for it."""
     with ExitStack() as stack:
 
         def start(**switches: Any) -> tuple[FakeRegistry, Harness]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.cluster import ROOT
 from tests.support.harness import Harness, MakeHarness
-from tests.support.scan_history import exceeded, pass_time, reasons, recalled, remembered
+from tests.support.scan_history import exceeded, pass_time, reasons, remembered, saved_history
 from tests.support.simulator.client import Simulator
 from worker.runs import hold_requests, lifecycle
 from worker.store import holds, plans
@@ -274,7 +274,7 @@ class TestPushTimesOfTheMigration:
         said = reasons(harness, run).values()
         assert all(f"old: its push time is not trusted: {run.suspicion}" in reason for _, reason in said)
         assert (len(alive(simulator)), simulator.requests("DELETE")) == (12, [])
-        assert harness.sweep().planned == 0  # the next night it is as doubtful
+        assert harness.sweep().planned == 0  # the next run is as suspicious
 
         instant = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()  # no moved push time is trusted
         move_again(harness, rules=AGED, trust_times_after=instant)
@@ -288,7 +288,7 @@ class TestPushTimesOfTheMigration:
         old = {image.digest for image in images if image.created_at is not None and image.created_at <= minute_ago}
         assert set(harness.outcomes(trusted_run.id)) == old
         assert len(old) > 6
-        head = recalled(harness).last_scan
+        head = saved_history(harness).last_scan
         assert head is not None
         assert head.suspicion == ""
 

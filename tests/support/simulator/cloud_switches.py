@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CloudSwitches:
-    """One field per doubt that Container Registry does not share."""
+    """One field per uncertain behaviour that only Cloud Registry has."""
 
     artifacts_of_image: Literal["per_tag", "per_digest"] = "per_tag"  # per_digest: tags in `properties`
     untagged_artifacts: Literal["listed", "not_listed"] = "listed"  # not listed: no call shows them

@@ -1,4 +1,4 @@
-"""A believable registry, the same for the same seed and time: what a company of a few teams pushes in two years.
+"""A realistic registry, the same for the same seed and time: what a company of a few teams pushes in two years.
 
 25 repositories, about 2,000 images: releases (some multi-platform, some signed), branch builds and moving tags that
 leave untagged images behind, pull-request builds pushed again and again, nightly builds, charts, base images whose

@@ -9,7 +9,7 @@ from tests.support.simulator.cloud_switches import CloudSwitches
 
 @dataclass(frozen=True)
 class Switches(CloudSwitches):
-    """One field per doubt, Cloud Registry's own included.
+    """One field per uncertain behaviour of the services, Cloud Registry's own included.
 
     Times are seconds; `0` for a rate or a status means that it is off.
     """

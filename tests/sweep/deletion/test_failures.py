@@ -1,4 +1,4 @@
-"""Failures in a sweep: each is counted once, a doubt is resolved or `unconfirmed`, a hopeless run ends."""
+"""Failures in a sweep: each is counted once, an unknown outcome is resolved or `unconfirmed`, a hopeless run ends."""
 
 from datetime import timedelta
 

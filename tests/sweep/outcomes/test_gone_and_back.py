@@ -1,4 +1,4 @@
-"""A deleted digest is a new image when it is listed again, whoever deleted it and whoever pushed it again."""
+"""A deleted digest that is listed again is a new image, regardless of who deleted it and who pushed it again."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
-from tests.support.scan_history import pass_time, reasons, recalled
+from tests.support.scan_history import pass_time, reasons, saved_history
 from tests.support.simulator.client import Simulator
 from worker.registries import open_registry
 from worker.restore.restore import resolve_request, restore
@@ -132,7 +132,7 @@ def test_a_deletion_after_the_scan_of_another_run_is_remembered(fake: FakeRegist
     """A plan that waited for its approval while another was made."""
     digest = month_old(fake, harness)
     run_id, task_calls = harness.plan()
-    head = recalled(harness).last_scan
+    head = saved_history(harness).last_scan
     assert head is not None
     with harness.store.write() as connection:  # as if it had begun before the last scan
         before = head.scanned_at - timedelta(hours=1)

@@ -123,7 +123,7 @@ def test_an_image_that_reappears_gets_a_new_first_sight(
     assert (back.outcome, back.exceeded) == ("succeeded", ())
     assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # what was there all the time goes by its age
     pass_time(harness, DAY)
-    assert harness.sweep().deleted == 0  # nor does what came back push others out the next night
+    assert harness.sweep().deleted == 0  # the returned tags push no others out in the next run
     for name in ("main-13", "main-14", "main-15"):
         fake.push(PATH, name, layers=[name.encode()])
     pass_time(harness, 14 * DAY)
