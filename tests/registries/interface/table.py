@@ -1,4 +1,4 @@
-"""Cases by servers: what the suite says of every kind, as the documentation has it."""
+"""The table of cases by servers that docs/adding-a-registry.md shows."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -16,16 +16,16 @@ def case_of(test: Callable[..., object]) -> str:
 
 
 def cases() -> Iterator[str]:
-    """Every case, in the order in which they stand."""
+    """Every case, in the order of the modules and of the tests in them."""
     for name in MODULES:
         module = import_module(f"tests.registries.interface.{name}")
-        for found, test in vars(module).items():
-            if found.startswith("test_") and inspect.isfunction(test):
+        for test_name, test in vars(module).items():
+            if test_name.startswith("test_") and inspect.isfunction(test):
                 yield case_of(test)
 
 
 def table(servers: Mapping[str, type[Server]], results: Mapping[tuple[str, str], str] | None = None) -> list[str]:
-    """Markdown lines. `results`: (case, server) -> a word; None: each passes but for what its server cannot."""
+    """Markdown lines. `results`: (case, server) -> a word; None: each passes, unless its server cannot."""
     footnotes: dict[str, int] = {}
 
     def cell(case: str, server: type[Server]) -> str:

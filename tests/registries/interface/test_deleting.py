@@ -57,7 +57,7 @@ def test_deletes_nothing_more_with_another_key(server: Server, driver: Registry,
     assert present(server.state()) == without(before, "shop/api", pushed)
 
 
-def test_deletes_nothing_where_there_is_no_such_image(server: Server, driver: Registry, pushed: str) -> None:
+def test_reports_an_image_that_does_not_exist(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.remove("shop/api", pushed)
     before = server.state()
@@ -67,7 +67,7 @@ def test_deletes_nothing_where_there_is_no_such_image(server: Server, driver: Re
     assert present(server.state()) == present(before)
 
 
-def test_is_told_that_an_index_needs_a_child(server: Server, driver: Registry) -> None:
+def test_reports_that_an_index_needs_a_child(server: Server, driver: Registry) -> None:
     server.protect_children()
     child = server.push("shop/api", layers=["child"])
     server.push_index("shop/api", [child.digest], "v1")
@@ -78,7 +78,7 @@ def test_is_told_that_an_index_needs_a_child(server: Server, driver: Registry) -
     assert server.state() == before
 
 
-def test_deletes_a_child_alone(server: Server, driver: Registry) -> None:
+def test_deletes_a_child_without_its_index(server: Server, driver: Registry) -> None:
     child, other = server.push("shop/api", layers=["child"]), server.push("shop/api", layers=["other"])
     index = server.push_index("shop/api", [child.digest, other.digest], "v1")
     image, before = one(server, "shop/api", child.digest), server.state()
@@ -87,7 +87,7 @@ def test_deletes_a_child_alone(server: Server, driver: Registry) -> None:
     assert one(server, "shop/api", index.digest).children == (child.digest, other.digest)
 
 
-def test_follows_what_another_process_began(server: Server, driver: Registry, pushed: str) -> None:
+def test_follows_a_deletion_that_another_process_started(server: Server, driver: Registry, pushed: str) -> None:
     image, before = one(server, "shop/api", pushed), server.state()
     begun = driver.delete("shop/api", image, key())
     with server.open() as other:
@@ -108,7 +108,7 @@ def test_sends_nothing_when_it_is_too_late(server: Server, driver: Registry, pus
     assert server.state() == before
 
 
-def test_goes_on_with_a_deletion_that_was_cut_half_way(server: Server, driver: Registry, pushed: str) -> None:
+def test_continues_a_deletion_that_was_interrupted(server: Server, driver: Registry, pushed: str) -> None:
     assert isinstance(driver, DeletesByParts)
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.proxy.on(server.calls.delete, never_forwarded, passing=1)

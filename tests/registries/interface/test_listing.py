@@ -77,7 +77,7 @@ def _peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def test_tells_blobs_and_sizes(server: Server, driver: Registry) -> None:
+def test_reports_blobs_and_sizes(server: Server, driver: Registry) -> None:
     pushed = server.push("shop/api", "v1", layers=["base", "one"])
     image = listed(driver, "shop/api")[pushed.digest]
     assert image.config is not None
@@ -118,7 +118,7 @@ def test_finds_a_child_that_no_listing_shows(server: Server, driver: Registry) -
     assert driver.get("shop/api", child, {"v1": made["outer"].digest}).digest == child.digest
 
 
-def test_invents_no_child_that_is_gone(server: Server, driver: Registry) -> None:
+def test_omits_a_child_that_does_not_exist(server: Server, driver: Registry) -> None:
     child, other = server.push("shop/api", layers=["a"]), server.push("shop/api", layers=["b"])
     index = server.push_index("shop/api", [child.digest, other.digest], "v1")
     server.remove("shop/api", child.digest)
@@ -127,7 +127,7 @@ def test_invents_no_child_that_is_gone(server: Server, driver: Registry) -> None
     assert images[index.digest].children == (child.digest, other.digest)
 
 
-def test_tells_what_an_image_refers_to(server: Server, driver: Registry) -> None:
+def test_reports_the_subject_of_an_image(server: Server, driver: Registry) -> None:
     image = server.push("shop/api", "v1")
     referrer = server.push("shop/api", "note", layers=["note"], subject=image.digest)
     images = listed(driver, "shop/api")
@@ -135,7 +135,7 @@ def test_tells_what_an_image_refers_to(server: Server, driver: Registry) -> None
     assert images[image.digest].subject is UNSET
 
 
-def test_knows_no_such_repository(server: Server, driver: Registry) -> None:
+def test_reports_a_repository_that_does_not_exist(server: Server, driver: Registry) -> None:
     server.push("shop/api", "v1")
     with pytest.raises(NotFoundError) as failure:
         driver.images("shop/nothing")

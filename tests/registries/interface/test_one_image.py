@@ -27,13 +27,13 @@ def test_reads_an_image_again(server: Server, driver: Registry, pushed: str) -> 
     assert driver.get("shop/api", image, KNOWN) == image
 
 
-def test_sees_a_new_tag(server: Server, driver: Registry, pushed: str) -> None:
+def test_rereads_a_new_tag(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.tag("shop/api", pushed, "new")
     assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1", "latest", "new"}
 
 
-def test_sees_a_tag_that_another_image_had(server: Server, driver: Registry, pushed: str) -> None:
+def test_rereads_a_tag_that_another_image_had(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.tag("shop/api", pushed, "other")
     tags = set(driver.get("shop/api", image, KNOWN).tags)
@@ -41,26 +41,26 @@ def test_sees_a_tag_that_another_image_had(server: Server, driver: Registry, pus
     assert tags == {"v1", "latest", "other"} or (isinstance(driver, ListsTagsOnly) and tags == {"v1", "latest"})
 
 
-def test_sees_that_a_tag_has_moved_on(server: Server, driver: Registry, pushed: str) -> None:
+def test_rereads_that_a_tag_was_moved(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.push("shop/api", "latest", layers=["newer"])
     assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1"}
 
 
-def test_sees_that_a_tag_is_gone(server: Server, driver: Registry, pushed: str) -> None:
+def test_rereads_that_a_tag_was_deleted(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.untag("shop/api", "latest")
     assert set(driver.get("shop/api", image, KNOWN).tags) == {"v1"}
 
 
-def test_sees_that_an_image_is_gone(server: Server, driver: Registry, pushed: str) -> None:
+def test_rereads_that_an_image_was_deleted(server: Server, driver: Registry, pushed: str) -> None:
     image = one(server, "shop/api", pushed)
     server.remove("shop/api", pushed)
     with pytest.raises(NotFoundError):
         driver.get("shop/api", image, KNOWN)
 
 
-def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> None:
+def test_finds_an_untagged_image_by_its_digest(server: Server, driver: Registry) -> None:
     assert isinstance(driver, FindsByDigest)
     kept, gone = server.push("shop/api", layers=["kept"]), server.push("shop/api", layers=["gone"])
     server.remove("shop/api", gone.digest)
@@ -68,13 +68,13 @@ def test_knows_what_is_there_without_a_tag(server: Server, driver: Registry) -> 
     assert driver.existing("shop/api", wanted) == {kept.digest}
 
 
-def test_is_what_the_table_of_kinds_says(server: Server, driver: Registry) -> None:
+def test_has_the_abilities_in_the_table_of_kinds(server: Server, driver: Registry) -> None:
     kind = server.tells
     assert isinstance(driver, Restores) is bool(kind.to_restore)
     assert isinstance(driver, ListsTagsOnly) is not kind.lists_untagged
 
 
-def test_tells_the_time_of_the_registry(server: Server, driver: Registry) -> None:
+def test_reports_the_time_of_the_registry(server: Server, driver: Registry) -> None:
     for ahead in (timedelta(0), timedelta(hours=3)):
         server.proxy.clock_ahead = ahead
         told = driver.clock()
@@ -105,7 +105,7 @@ def test_closes_its_connections(server: Server) -> None:
     until(lambda: server.proxy.open_connections == 0, what="the end of all connections")
 
 
-def test_tells_no_secret(server: Server, driver: Registry, caplog: pytest.LogCaptureFixture) -> None:
+def test_never_shows_a_secret(server: Server, driver: Registry, caplog: pytest.LogCaptureFixture) -> None:
     """Neither itself, nor by an error, though the server repeats what it was sent."""
     caplog.set_level(logging.DEBUG)
     server.push("shop/api", "v1")

@@ -34,7 +34,7 @@ def unless_refused(call: Callable[[], T]) -> T | None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_believes_no_strange_repository(server: Server, driver: Registry, name: str) -> None:
+def test_refuses_an_invalid_repository_name(server: Server, driver: Registry, name: str) -> None:
     server.push("harmless", "v1")
     server.push("other", "v1")
     server.proxy.replace_text(name, instead_of="harmless")
@@ -46,7 +46,7 @@ def test_believes_no_strange_repository(server: Server, driver: Registry, name: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_puts_no_strange_tag_into_a_path(server: Server, driver: Registry, name: str) -> None:
+def test_refuses_an_invalid_tag(server: Server, driver: Registry, name: str) -> None:
     """And leaves none out of an image that it tells of: a tag may be what keeps it."""
     digest = server.push("shop/api", "harmless", "v1").digest
     server.proxy.replace_text(name, instead_of="harmless")
@@ -57,7 +57,7 @@ def test_puts_no_strange_tag_into_a_path(server: Server, driver: Registry, name:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_believes_no_strange_digest(server: Server, driver: Registry, name: str) -> None:
+def test_refuses_an_invalid_digest(server: Server, driver: Registry, name: str) -> None:
     child = server.push("shop/api", layers=["child"])
     index = server.push_index("shop/api", [child.digest], "v1")
     for digest in (child.digest, index.digest):

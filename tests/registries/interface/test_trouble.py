@@ -27,7 +27,7 @@ def pushed(server: Server) -> str:
     return server.push("shop/api", "v1").digest
 
 
-def test_says_that_it_may_not_list(server: Server, driver: Registry, pushed: str) -> None:
+def test_reports_that_listing_is_not_permitted(server: Server, driver: Registry, pushed: str) -> None:
     server.forbid(server.calls.images)
     with pytest.raises(PermissionDeniedError) as failure:
         driver.images("shop/api")
@@ -35,7 +35,7 @@ def test_says_that_it_may_not_list(server: Server, driver: Registry, pushed: str
     assert "no permission for that" in str(failure.value)
 
 
-def test_says_that_it_may_not_delete(server: Server, driver: Registry, pushed: str) -> None:
+def test_reports_that_deleting_is_not_permitted(server: Server, driver: Registry, pushed: str) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
     server.forbid(server.calls.delete)
     with pytest.raises(PermissionDeniedError) as failure:
@@ -61,7 +61,7 @@ def test_waits_when_a_deletion_is_throttled(server: Server, driver: Registry, pu
 
 
 @pytest.mark.parametrize("seconds", [0, 3600])
-def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, seconds: int) -> None:
+def test_stops_when_it_is_throttled_for_too_long(server: Server, pushed: str, seconds: int) -> None:
     before = server.state()
     for_deletion = server.open()
     image = rechecked_at(server, for_deletion, "shop/api", pushed)
@@ -76,13 +76,13 @@ def test_gives_up_when_it_is_throttled_for_ever(server: Server, pushed: str, sec
 
 
 @pytest.mark.parametrize("cut", [half_of_body, never_forwarded], ids=["in the middle", "at once"])
-def test_asks_again_when_a_listing_breaks_off(server: Server, driver: Registry, pushed: str, cut: Action) -> None:
+def test_retries_a_listing_that_is_interrupted(server: Server, driver: Registry, pushed: str, cut: Action) -> None:
     server.proxy.on(server.calls.images, cut, times=2)
     assert pushed in listed(driver, "shop/api")
 
 
 @pytest.mark.parametrize("trouble", [half_of_body, respond_with(ProxyResponse(503))], ids=["cut", "503"])
-def test_gives_nothing_partial_when_a_listing_always_breaks_off(
+def test_raises_when_a_listing_is_interrupted_every_time(
     server: Server, driver: Registry, pushed: str, trouble: Action
 ) -> None:
     server.proxy.on(server.calls.images, trouble)
@@ -100,7 +100,7 @@ def outcome_is_true(server: Server, ending: Deletion | RegistryError, pushed: st
 
 
 @pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
-def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
+def test_reports_the_true_outcome_of_a_deletion_that_did_not_arrive(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
@@ -111,7 +111,7 @@ def test_knows_what_it_does_not_know_when_a_deletion_was_not_heard(
 
 
 @pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
-def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
+def test_reports_the_true_outcome_of_a_deletion_whose_response_was_lost(
     server: Server, driver: Registry, pushed: str, times: int | None
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
@@ -121,7 +121,7 @@ def test_knows_what_it_does_not_know_when_the_answer_to_a_deletion_was_lost(
     assert present(server.state()) == without(before, "shop/api", pushed)
 
 
-def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lost(
+def test_does_not_delete_an_image_that_was_pushed_again_after_a_lost_response(
     server: Server, driver: Registry, pushed: str
 ) -> None:
     image, before = rechecked_at(server, driver, "shop/api", pushed), server.state()
@@ -138,7 +138,7 @@ def test_leaves_alone_what_was_pushed_again_when_the_answer_to_a_deletion_was_lo
     assert server.state() == before
 
 
-def test_does_not_know_what_it_cannot_read(server: Server, driver: Registry, pushed: str) -> None:
+def test_reports_children_as_unknown_if_a_manifest_is_unreadable(server: Server, driver: Registry, pushed: str) -> None:
     bad = server.unreadable("shop/api")
     images = listed(driver, "shop/api")
     assert images[bad.digest].children is None

@@ -14,7 +14,7 @@ def digest_of(body: bytes) -> str:
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
-def test_keeps_a_manifest_byte_for_byte(server: Server, driver: Registry) -> None:
+def test_saves_a_manifest_byte_for_byte(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1")
     kept = driver.save("shop/api", pushed.digest)
@@ -24,7 +24,7 @@ def test_keeps_a_manifest_byte_for_byte(server: Server, driver: Registry) -> Non
         driver.save("shop/api", pushed.digest)
 
 
-def test_puts_back_what_was_deleted(server: Server, driver: Registry) -> None:
+def test_restores_a_deleted_image(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     child = server.push("shop/api", layers=["child"])
     index = server.push_index("shop/api", [child.digest], "v1", "latest")
@@ -42,7 +42,7 @@ def test_puts_back_what_was_deleted(server: Server, driver: Registry) -> None:
     assert listed(driver, "shop/api") == images
 
 
-def test_says_what_a_tag_names(server: Server, driver: Registry) -> None:
+def test_resolves_a_tag(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1")
     assert driver.resolve_tag("shop/api", "v1") == pushed.digest
@@ -51,7 +51,7 @@ def test_says_what_a_tag_names(server: Server, driver: Registry) -> None:
     assert driver.resolve_tag("shop/api", "v1") == newer.digest
 
 
-def test_names_the_blobs_that_are_lost(server: Server, driver: Registry) -> None:
+def test_names_the_missing_blobs(server: Server, driver: Registry) -> None:
     assert isinstance(driver, Restores)
     pushed = server.push("shop/api", "v1", layers=["base", "one"])
     assert pushed.blobs is not None

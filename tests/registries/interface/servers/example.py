@@ -30,20 +30,20 @@ class Example(Server):
         manifest="^never",
     )
     cannot: ClassVar[Mapping[str, str]] = {
-        "does_not_know_what_it_cannot_read": "the listing tells what is in manifests: none is read",
-        "finds_a_child_that_no_listing_shows": "what has no tag is listed",
-        "knows_what_is_there_without_a_tag": "what has no tag is listed",
-        "deletes_a_child_alone": "refused: an index needs it",
-        "goes_on_with_a_deletion_that_was_cut_half_way": "an image goes as a whole",
+        "reports_children_as_unknown_if_a_manifest_is_unreadable": "the listing has the contents of manifests, so no manifest is read",
+        "finds_a_child_that_no_listing_shows": "the listing has untagged images as well",
+        "finds_an_untagged_image_by_its_digest": "the listing has untagged images as well",
+        "deletes_a_child_without_its_index": "the registry refuses it: an index needs the child",
+        "continues_a_deletion_that_was_interrupted": "an image is deleted by one request",
         **dict.fromkeys(
             (
-                "keeps_a_manifest_byte_for_byte",
-                "puts_back_what_was_deleted",
-                "says_what_a_tag_names",
-                "names_the_blobs_that_are_lost",
+                "saves_a_manifest_byte_for_byte",
+                "restores_a_deleted_image",
+                "resolves_a_tag",
+                "names_the_missing_blobs",
                 "refuses_a_manifest_without_its_blobs",
             ),
-            "nothing is put back",
+            "the kind cannot restore images",
         ),
     }
 

@@ -20,7 +20,7 @@ from worker.registries.interface import Manifest
 
 USER = HtpasswdAuth("anna", "not-to-be-told-to-anybody")
 MEMORY = Path("/dev/shm")
-WHOLE = "an image goes as a whole"
+WHOLE = "an image is deleted by one request"
 CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
 
 
@@ -59,10 +59,10 @@ class DebianRegistry(Oci):
 
     name = "oci: docker-registry 2.8"
     cannot: ClassVar[Mapping[str, str]] = {
-        "lists_page_after_page": "all tags come in one answer",
-        "lists_many_images": "takes minutes to fill; the other server of this kind stands for it",
-        "is_told_that_an_index_needs_a_child": "it deletes a child without a word",
-        "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
+        "lists_page_after_page": "all tags are in one response",
+        "lists_many_images": "takes minutes to fill; the other server of this kind is used",
+        "reports_that_an_index_needs_a_child": "the server deletes a child without a warning",
+        "continues_a_deletion_that_was_interrupted": WHOLE,
     }
 
     @contextmanager
@@ -127,7 +127,7 @@ class Fake(Oci):
 
     name = "oci: strict fake"
     page = 50
-    cannot: ClassVar[Mapping[str, str]] = {"goes_on_with_a_deletion_that_was_cut_half_way": WHOLE}
+    cannot: ClassVar[Mapping[str, str]] = {"continues_a_deletion_that_was_interrupted": WHOLE}
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[None]:

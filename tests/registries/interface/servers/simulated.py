@@ -16,15 +16,15 @@ from worker.registries.interface import Manifest
 
 CODES = {403: 7, 429: 8}
 CONFIG = 500  # bytes
-NO_UNDO = "nothing is put back"
-ALL_LISTED = "what has no tag is listed"
-WHOLE = "an image goes as a whole"
-SUBJECTS = "`subject` stands in manifests; those of untagged images that a rule selects are read for a plan"
+NO_UNDO = "the kind cannot restore images"
+ALL_LISTED = "the listing has untagged images as well"
+WHOLE = "an image is deleted by one request"
+SUBJECTS = "`subject` is only in manifests; those of untagged images that a rule selects are read for a plan"
 NO_UNDO_CASES = (
-    "keeps_a_manifest_byte_for_byte",
-    "puts_back_what_was_deleted",
-    "says_what_a_tag_names",
-    "names_the_blobs_that_are_lost",
+    "saves_a_manifest_byte_for_byte",
+    "restores_a_deleted_image",
+    "resolves_a_tag",
+    "names_the_missing_blobs",
     "refuses_a_manifest_without_its_blobs",
 )
 
@@ -119,9 +119,9 @@ class ContainerRegistry(Simulated):
     )
     cannot: ClassVar[Mapping[str, str]] = {
         "finds_a_child_that_no_listing_shows": ALL_LISTED,
-        "tells_what_an_image_refers_to": SUBJECTS,
-        "deletes_a_child_alone": "refused: an index needs it",
-        "goes_on_with_a_deletion_that_was_cut_half_way": WHOLE,
+        "reports_the_subject_of_an_image": SUBJECTS,
+        "deletes_a_child_without_its_index": "the registry refuses it: an index needs the child",
+        "continues_a_deletion_that_was_interrupted": WHOLE,
         **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
     }
 
@@ -140,7 +140,7 @@ class CloudRegistry(Simulated):
         manifest="^(GET|HEAD) /v2/.*/manifests/{digest}",
     )
     cannot: ClassVar[Mapping[str, str]] = {
-        "tells_what_an_image_refers_to": SUBJECTS,
+        "reports_the_subject_of_an_image": SUBJECTS,
         **dict.fromkeys(NO_UNDO_CASES, NO_UNDO),
     }
 

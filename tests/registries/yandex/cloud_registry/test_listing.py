@@ -336,7 +336,7 @@ def test_an_unreadable_child_has_unknown_children(simulator: Simulator, driver: 
 # One image
 
 
-def test_sees_a_new_tag(simulator: Simulator, driver: Registry) -> None:
+def test_rereads_a_new_tag(simulator: Simulator, driver: Registry) -> None:
     pushed = simulator.push("shop/api", tags=["v1"])
     image = listed(driver)[pushed["digest"]]
     simulator.tag("shop/api", pushed["digest"], "prod")
