@@ -30,7 +30,7 @@ class Example(Server):
         manifest="^never",
     )
     cannot: ClassVar[Mapping[str, str]] = {
-        "reports_children_as_unknown_if_a_manifest_is_unreadable": "the listing has the contents of manifests, so no manifest is read",
+        "reports_children_as_unknown_if_a_manifest_is_unreadable": "no manifest is read: the listing has all facts",
         "finds_a_child_that_no_listing_shows": "the listing has untagged images as well",
         "finds_an_untagged_image_by_its_digest": "the listing has untagged images as well",
         "deletes_a_child_without_its_index": "the registry refuses it: an index needs the child",
