@@ -69,4 +69,4 @@ class PlanContext:
         return reasons
 
 
-NOTHING = PlanContext()
+EMPTY_CONTEXT = PlanContext()

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from policies.conditions import UNKNOWN
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.graph import Graph, countable
 from policies.image import Image
 from policies.registry_summary import RegistrySummary
@@ -64,7 +64,7 @@ class Evaluation:
         now: datetime,
         summary: RegistrySummary,
         keep_per_repository: int,
-        plan_context: PlanContext = NOTHING,
+        plan_context: PlanContext = EMPTY_CONTEXT,
     ) -> None:
         self._reported = graph.images  # with their push times, trusted or not
         self.graph = graph = graph.with_push_times(plan_context.push_times)

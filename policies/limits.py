@@ -12,10 +12,10 @@ from policies.forms import Share, Size
 from policies.units import bytes_text
 
 DEFAULT_SHARE = 0.5  # of the readable images, if the user sets no share
-DEFAULT_AFTER = 3  # deletions; so few are harmless in a registry of any size
-UNUSUAL_AMONG = 14  # plans of a registry with which the next plan is compared
+HARMLESS_DELETIONS = 3  # in a registry of any size: the default share does not limit so few
+UNUSUAL_WINDOW = 14  # latest plans of a registry, with which the next plan is compared
 UNUSUAL_FROM = 5  # plans; fewer do not show what is usual
-UNUSUAL_TIMES = 3  # times the median of these plans
+UNUSUAL_TIMES = 3  # a plan with more deletions than so many times the median is unusual
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 class Limits(Form):
     """The most that one plan may delete: a plan over a limit is carried out only after its approval.
 
-    None: no limit, but a plan that deletes more than half of the images always needs an approval.
+    None: no limit. Without `max_share`, a plan of more than three deletions may delete at most half of the images.
     """
 
     max_images: int | None = Field(default=None, ge=0, strict=True)
@@ -52,7 +52,7 @@ def exceeded(totals: Totals, limits: Limits) -> tuple[Exceeded, ...]:
     """Every limit that the plan exceeds. A plan may reach a limit."""
     share = totals.delete / totals.images if totals.images else 0.0
     allowed_share = limits.max_share
-    if allowed_share is None and totals.delete > DEFAULT_AFTER:
+    if allowed_share is None and totals.delete > HARMLESS_DELETIONS:
         allowed_share = DEFAULT_SHARE
     values: tuple[tuple[str, int | float, int | float | None], ...] = (
         ("max_images", totals.delete, limits.max_images),

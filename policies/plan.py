@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from policies import push_times
 from policies.blobs import digest_rows
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.decide import Cause, Decision, Evaluation, ExplainedVerdict, Verdict, decisions
 from policies.graph import Graph
 from policies.image import Image, Unreadable
@@ -103,7 +103,7 @@ def make_plan(
     *,
     unreadable: Iterable[Unreadable] = (),
     keep_per_repository: int = 0,
-    plan_context: PlanContext = NOTHING,
+    plan_context: PlanContext = EMPTY_CONTEXT,
     number_blobs: bool = True,
 ) -> Plan:
     """The plan of a registry. `now` is aware.
@@ -172,7 +172,7 @@ def decide(
     summary: RegistrySummary,
     *,
     keep_per_repository: int = 0,
-    plan_context: PlanContext = NOTHING,
+    plan_context: PlanContext = EMPTY_CONTEXT,
 ) -> RepositoryPlan:
     """The decisions on one repository."""
     evaluation = Evaluation(graph, policy, now, summary, keep_per_repository, plan_context)

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from policies.blobs import DigestRows, digest_rows, keys
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.graph import Graph, countable
 from policies.push_times import PushSeconds, push_seconds, pushed_after_seen
 from policies.rules import Newest, Policy, RankKey, first_ranked, newest_first, rank_keys, uncounted_digests
@@ -40,7 +40,7 @@ class RegistrySummary:
     newest: Mapping[str, Newest] = field(default_factory=dict)  # rule -> the newest images of the registry
 
 
-def survey_of(graph: Graph, policy: Policy, now: datetime, plan_context: PlanContext = NOTHING) -> Survey:
+def survey_of(graph: Graph, policy: Policy, now: datetime, plan_context: PlanContext = EMPTY_CONTEXT) -> Survey:
     """The survey of one repository."""
     history, times = plan_context.history_of(graph.path), plan_context.push_times
     ignored, reported = plan_context.ignore_unreadable, graph.images

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.holds import Hold, Holds
 from policies.image import Image
 from policies.warnings import keeps_nothing, undecidable
@@ -12,7 +12,7 @@ from tests.support.builders import NOW, image, index, policy, repository
 from tests.support.planning import summary_of
 
 
-def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: PlanContext = NOTHING) -> set[str]:
+def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: PlanContext = EMPTY_CONTEXT) -> set[str]:
     """The keep rules that keep something in one of two repositories."""
     parsed = policy(*rules)
     whole = [repository("a", *images), repository("b", image("other", "other", days=1))]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from policies import plan as composition
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.graph import Graph, build_graph
 from policies.image import Image, Repository
 from policies.limits import Limits, exceeded
@@ -83,7 +83,7 @@ def decide(
     summary: RegistrySummary = ALONE,
     *,
     keep_per_repository: int = 0,
-    plan_context: PlanContext = NOTHING,
+    plan_context: PlanContext = EMPTY_CONTEXT,
 ) -> RepositoryPlan:
     """One repository, decided beside what is known of the others."""
     return composition.decide(

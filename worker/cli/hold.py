@@ -9,7 +9,7 @@ from worker.cli.errors import say
 from worker.cli.options import Options, Parsed, common, instant, reason_option, who_option
 from worker.cli.resources import configure_logging
 from worker.report.hold import held_report
-from worker.runs.clocks import ClockError, check
+from worker.runs.clocks import ClockError, check_clocks
 from worker.runs.hold_requests import hold_of, place
 from worker.runs.lifecycle import registry_named
 from worker.store import Store, open_store
@@ -67,6 +67,6 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
 def warn_of_clocks(store: Store) -> None:
     """Warn if this machine's clock differs from the store's, which decides when a hold ends."""
     try:
-        check(lambda: datetime.now(UTC), store)
+        check_clocks(lambda: datetime.now(UTC), store)
     except ClockError as error:
         say(f"warning: {error}; the hold ends by the store's clock")

@@ -26,7 +26,7 @@ def _sentences(registries: Iterable[RegistrySettings], former_entries: list[Past
             (entry for entry in former_entries if entry.id == registry.id and entry.kind != registry.kind), None
         )
         if last is not None and last.kind != registry.kind:
-            before = f"its kind was {last.kind} until {last.until:%Y-%m-%d %H:%M}Z"
+            before = f"its kind was {last.kind} until {last.last_run_at:%Y-%m-%d %H:%M}Z"
             if last.id == registry.id:
                 yield registry.name, f"{before}; its holds, pauses, runs and scan history still apply (same id)"
                 continue
@@ -38,7 +38,7 @@ def _sentences(registries: Iterable[RegistrySettings], former_entries: list[Past
         elif last is None and registry.id and same_id is not None:
             yield (
                 registry.name,
-                f"its id belonged to {same_id.name} of the kind {same_id.kind} until {same_id.until:%Y-%m-%d %H:%M}Z;"
-                f" holds, pauses, runs and scan history of {same_id.name} do not apply to another name: rename this"
-                f" registry to {same_id.name} to keep them",
+                f"its id belonged to {same_id.name} of the kind {same_id.kind}"
+                f" until {same_id.last_run_at:%Y-%m-%d %H:%M}Z; holds, pauses, runs and scan history of {same_id.name}"
+                f" do not apply to another name: rename this registry to {same_id.name} to keep them",
             )

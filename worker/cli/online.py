@@ -31,7 +31,7 @@ from worker.runs.circuit_breaker import ENDING, SUCCESSOR
 from worker.runs.evidence import scope_of
 from worker.store import StoreError
 from worker.store.store_info import store_id
-from worker.web.health import redis_trouble
+from worker.web.health import redis_problem
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -78,7 +78,7 @@ def _store(settings: Settings) -> CheckResult:
 def _redis(settings: Settings) -> CheckResult:
     if settings.redis is None:
         return CheckResult(None, "redis", "ok", "not configured; `registry-gc up` starts its own")
-    if (why := redis_trouble(settings)) is not None:
+    if (why := redis_problem(settings)) is not None:
         return CheckResult(None, "redis", "failed", why)
     with suppress(StoreError, OperationalError, RedisError, OSError), store_connection(settings) as connection:
         own = "" if connection is None else store_id(connection)  # without a store, any answer comes from another one

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from policies.context import NOTHING, PlanContext
+from policies.context import EMPTY_CONTEXT, PlanContext
 from policies.graph import Graph, build_graph
 from policies.image import UnreadableImage
 from policies.limits import Exceeded, exceeded
@@ -50,7 +50,7 @@ def plan(
     inventory: Inventory,
     registry: RegistrySettings,
     now: datetime,
-    plan_context: PlanContext = NOTHING,
+    plan_context: PlanContext = EMPTY_CONTEXT,
     before: RegistryHistory = NEVER_SCANNED,
 ) -> Planned:
     """Decide on every image of an inventory. Pure except for the spool.

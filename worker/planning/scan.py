@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from policies.limits import UNUSUAL_AMONG, unusual
+from policies.limits import UNUSUAL_WINDOW, unusual
 from worker.config.settings import RegistrySettings, Settings
 from worker.evidence.reading import EvidenceError
 from worker.logs import Log
@@ -32,7 +32,7 @@ from worker.registries.interface import Registry
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import gone_remedy, note_sign_in, saving_usage
-from worker.runs.clocks import ClockError, check
+from worker.runs.clocks import ClockError, check_clocks
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
 from worker.runs.outcome import log_finished
@@ -114,7 +114,7 @@ def _list(
 ) -> Inventory:
     manifests = StoredManifests(store, registry.key, save=False)
     with open_registry(registry, limiter, manifests=manifests) as opened:
-        check(_clock, store, opened)
+        check_clocks(_clock, store, opened)
         n = registry.rate.concurrency
         return take_inventory(opened, now=reader.now, concurrency=n, read=reader.read, progress=progress)
 
@@ -191,11 +191,11 @@ def _plan_run(
     reader = RepositoryReader(store, registry, load_history(store, registry), started)
     with open_registry(registry, limiter, manifests=manifests) as opened, saving_usage(store, registry.name, opened):
         try:
-            check(_clock, store, opened)
+            check_clocks(_clock, store, opened)
             inventory = take_inventory(
                 opened, now=started, concurrency=registry.rate.concurrency, read=reader.read, alive=alive
             )
-            check(_clock, store, opened)  # a scan may take hours: evidence is judged by the clock of its end
+            check_clocks(_clock, store, opened)  # a scan may take hours: evidence is judged by the clock of its end
         except SignInError:
             note_sign_in(store, registry.name, works=False)
             raise
@@ -226,7 +226,7 @@ def _clock() -> datetime:
 def _with_size_limit(store: Store, planned: Planned) -> Planned:
     """The plan, blocked too if its size is unlike that of the registry's earlier plans."""
     with store.read() as connection:
-        sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_AMONG)
+        sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_WINDOW)
     return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.summary.totals, sizes))
 
 

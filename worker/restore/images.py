@@ -17,12 +17,12 @@ from worker.registries.errors import BlobsMissingError, NotFoundError, Permissio
 from worker.registries.interface import Restores, SavedManifest
 from worker.store.undo import UndoRecord
 
-Answer = Literal["whole", "partly", "lost", "unfinished"]
+RestoreAnswer = Literal["whole", "partly", "lost", "unfinished"]
 Sources = Callable[[str], Sequence[str]]  # a blob's digest -> repositories that may have it, the most likely first
 
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
-COLLECTED = "the registry has deleted blobs of the image; only pushing the image again restores them"
-CACHED = (
+BLOBS_DELETED = "the registry has deleted blobs of the image; only pushing the image again restores them"
+MANIFEST_CACHED = (
     "the registry accepted the manifest and does not have it: it caches what its garbage collector has deleted; "
     "restart the registry, then restore again"
 )
@@ -47,14 +47,14 @@ class RestoredImage:
     repository: str
     digest: str
     run: str
-    answer: Answer
+    answer: RestoreAnswer
     tags: tuple[str, ...] = ()  # of its old tags, those that name it now
     left: tuple[MovedTag, ...] = ()
     missing: tuple[str, ...] = ()  # blobs, and listed manifests, that the registry does not have
     message: str = ""
 
     @classmethod
-    def of(cls, undo: UndoRecord, answer: Answer, **more: Any) -> Self:
+    def of(cls, undo: UndoRecord, answer: RestoreAnswer, **more: Any) -> Self:
         """The result for an image of the store; `more`: the other fields."""
         return cls(run=undo.run_id, repository=undo.repository, digest=undo.manifest.digest, answer=answer, **more)
 
@@ -117,8 +117,8 @@ class ImageRestorer:
     path: str
     sources: Sources
     partly: bool = False  # restore the tags of an index even if listed images are missing
-    answers: dict[str, Answer] = field(default_factory=dict)  # by digest
-    _there: dict[str, bool] = field(default_factory=dict)  # by digest, listed manifests that were not restored
+    answers: dict[str, RestoreAnswer] = field(default_factory=dict)  # by digest
+    _present: dict[str, bool] = field(default_factory=dict)  # by digest, listed manifests that were not restored
     _fetched: set[str] = field(default_factory=set)  # blobs that were fetched while a manifest protected them
 
     def restore(self, wanted: WantedImage) -> RestoredImage:
@@ -137,7 +137,7 @@ class ImageRestorer:
         present = self._has_manifest(undo.manifest.digest)
         lost = self._missing_after_mount(needs.blobs)
         if lost:  # no manifest is pushed over missing blobs: some registries would list a tag without an image
-            return RestoredImage.of(undo, "partly" if present else "lost", missing=lost, message=COLLECTED)
+            return RestoredImage.of(undo, "partly" if present else "lost", missing=lost, message=BLOBS_DELETED)
         if not present:
             try:  # by digest first: a tag may only name a manifest that the registry certainly has
                 self.registry.push_manifest(self.path, undo.manifest)
@@ -145,7 +145,7 @@ class ImageRestorer:
                 missing = tuple(dict.fromkeys(DIGEST.findall(error.message))) or self._absent(needs.manifests)
                 return RestoredImage.of(undo, "lost", missing=missing, message=str(error))
             if not self._has_manifest(undo.manifest.digest):
-                return RestoredImage.of(undo, "lost", message=CACHED)
+                return RestoredImage.of(undo, "lost", message=MANIFEST_CACHED)
         complete = self.partly or not self._absent(needs.manifests)
         return self._verify(undo, needs, self._restore_tags(undo.manifest, tags, may_push=complete))
 
@@ -154,7 +154,7 @@ class ImageRestorer:
         lost = self.registry.missing_blobs(self.path, [blob for blob in needs.blobs if blob not in self._fetched])
         self._fetched.update(set(needs.blobs).difference(lost))
         absent = self._absent(needs.manifests)
-        messages = [COLLECTED] if lost else []
+        messages = [BLOBS_DELETED] if lost else []
         messages += [f"listed images are not whole: {', '.join(absent)}"] if absent else []
         messages += tags.refused
         whole = not messages
@@ -200,9 +200,9 @@ class ImageRestorer:
         """Those of an index's listed manifests that are not whole in the registry."""
         absent = []
         for digest in manifests:
-            if digest not in self.answers and digest not in self._there:
-                self._there[digest] = self._has_manifest(digest)
-            if not (self.answers[digest] == "whole" if digest in self.answers else self._there[digest]):
+            if digest not in self.answers and digest not in self._present:
+                self._present[digest] = self._has_manifest(digest)
+            if not (self.answers[digest] == "whole" if digest in self.answers else self._present[digest]):
                 absent.append(digest)
         return tuple(absent)
 
@@ -232,7 +232,7 @@ class ImageRestorer:
         return results
 
 
-def in_order(
+def restore_order(
     wanted: Collection[WantedImage], needs: Mapping[str, Sequence[str]], subjects: Mapping[str, Sequence[str]]
 ) -> list[WantedImage]:
     """Sort images: each after those that it lists (`needs`), at any depth, and after its subjects unless in a cycle.
@@ -241,11 +241,13 @@ def in_order(
     """
     by_digest = {image.undo.manifest.digest: image for image in wanted}
     both = {digest: (*needs.get(digest, ()), *subjects.get(digest, ())) for digest in by_digest}
-    order = _after(_after(sorted(by_digest), both), needs)  # registries require listed images first, not subjects
+    order = _order_after(
+        _order_after(sorted(by_digest), both), needs
+    )  # registries require listed images first, not subjects
     return [by_digest[digest] for digest in order]
 
 
-def _after(digests: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
+def _order_after(digests: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
     """The digests in their order, but each after those that `before` has for it, unless in a cycle."""
     known, done = set(digests), dict[str, None]()
     for first in digests:

@@ -18,7 +18,7 @@ from worker.config.settings import RegistrySettings, Settings
 from worker.logs import Log
 from worker.registries.errors import PermissionDeniedError, RegistryError
 from worker.registries.interface import Registry, Restores
-from worker.restore.images import ImageRestorer, RestoredImage, WantedImage, in_order, needs_of
+from worker.restore.images import ImageRestorer, RestoredImage, WantedImage, needs_of, restore_order
 from worker.runs.lifecycle import AlreadyRunningError, registry_named
 from worker.store import Store, plans, runs, undo
 from worker.store.runs import Run
@@ -231,7 +231,7 @@ def _wanted(connection: Connection, request: RestoreRequest, path: str) -> list[
                 wanted[child] = WantedImage(records[0], tagged=False)
                 unread.append(child)
     subjects = subjects_in(image.undo.image for image in wanted.values())
-    return in_order(wanted.values(), needs, subjects)
+    return restore_order(wanted.values(), needs, subjects)
 
 
 def _with_referrers(image: UndoRecord, of_run: Iterable[UndoRecord]) -> list[UndoRecord]:

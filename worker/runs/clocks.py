@@ -43,7 +43,7 @@ class ClockReading:
         return self.at - self.answered, self.at + self.resolution - self.asked
 
 
-def check(ours: Clock, store: Store | None, registry: Registry | None = None) -> None:
+def check_clocks(ours: Clock, store: Store | None, registry: Registry | None = None) -> None:
     """Raises ClockError, StoreError, RegistryError."""
     readings = []
     if store is not None:

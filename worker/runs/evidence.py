@@ -22,7 +22,7 @@ from worker.evidence.judgement import (
     match_references,
     warning_of,
 )
-from worker.runs.clocks import check
+from worker.runs.clocks import check_clocks
 from worker.store import Store
 from worker.store import evidence as rows
 from worker.store.evidence import StoredReading
@@ -58,7 +58,7 @@ def gather(
     """
     if not registry.in_use:
         return GatheredEvidence()
-    check(lambda: datetime.now(UTC), store)
+    check_clocks(lambda: datetime.now(UTC), store)
     known, scope = _stored_readings(store, registry), scope_of(registry, registries, listed)
     readings = [_read_source(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
     warnings = []

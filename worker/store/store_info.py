@@ -1,4 +1,4 @@
-"""What a store knows of itself: its id, and the registries it has seen, with their names and keys."""
+"""Queries about a store as a whole: its id, and the registries that it has rows of."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,17 +22,17 @@ def registry_names(connection: Connection) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class PastRegistry:
-    """A registry as its runs knew it."""
+    """The name of a registry, with a kind and an id that it had in runs."""
 
-    name: str  # the configured one
+    name: str  # in the configuration
     kind: str
     id: str
-    until: datetime  # when the last of those runs was opened; aware, UTC
+    last_run_at: datetime  # when the last of these runs was opened; aware, UTC
 
 
 def past_registries(connection: Connection) -> list[PastRegistry]:
-    """Every pair of a registry's name and key that a run had, the newest first."""
+    """Every registry name and key that a run had, the newest first."""
     last = func.max(run.c.opened_at, type_=run.c.opened_at.type)
     pairs = select(run.c.registry, run.c.registry_key, last).group_by(run.c.registry, run.c.registry_key)
     rows = connection.execute(pairs.order_by(last.desc(), run.c.registry))
-    return [PastRegistry(name, kind_in(key), key.rpartition("|")[2], until) for name, key, until in rows]
+    return [PastRegistry(name, kind_in(key), key.rpartition("|")[2], last_run_at) for name, key, last_run_at in rows]

@@ -17,7 +17,7 @@ from worker.registries.http.rate_limit import BoundedLimiter, Limiter, LocalLimi
 from worker.runs import lifecycle
 from worker.runs.checkpoints import reach
 from worker.runs.circuit_breaker import count_failure, saving_usage
-from worker.runs.clocks import ClockError, check
+from worker.runs.clocks import ClockError, check_clocks
 from worker.runs.evidence import recent_evidence
 from worker.runs.leases import Heartbeat, identity
 from worker.runs.lifecycle import TaskCall
@@ -170,7 +170,7 @@ def _may_begin(store: Store, run: Run, batch: Batch, live_check: LiveCheck, item
 
 def _compare_and_list(store: Store, batch: Batch, live_check: LiveCheck, not_after: float) -> None:
     """Raises ClockError, RegistryError, LimiterUnavailableError."""
-    check(lambda: datetime.now(UTC), store, batch.registry)
+    check_clocks(lambda: datetime.now(UTC), store, batch.registry)
     if (why := live_check.begin(not_after)) is not None:
         path = batch.claim.repository
         log.warning("not_compared", run=batch.run.id, registry=batch.run.registry, repository=path, reason=str(why))

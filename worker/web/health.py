@@ -1,6 +1,6 @@
 """The checks of /healthz: the store is readable, Redis answers, beat is alive, the configuration is valid.
 
-The page needs no token: it names the part that fails, and only the log gives the reason.
+The page needs no token, so it only names the part that fails; the log gives the reason.
 """
 
 from dataclasses import dataclass
@@ -37,40 +37,40 @@ class HealthCheck:
 
 
 def health(store: OpenStore, configuration: Configuration, now: datetime) -> dict[str, HealthCheck]:
-    """The check of each part, by the part's name."""
+    """The result of each check, by the name of its part."""
     settings = configuration.settings
     try:
         with store() as opened, opened.read() as connection:
             beat = beat_check(heartbeats(connection).get("beat"), 3 * settings.timing.reconcile, now)
-        readable = HealthCheck(True, "readable")
+        store_check = HealthCheck(True, "readable")
     except StoreError as error:
         beat = HealthCheck(False, "unknown: its heartbeat is in the store")
         log.warning("store_unavailable", reason=str(error))
-        readable = HealthCheck(False, "cannot be read; the log says why")
-    redis = HealthCheck(True, "answers")
-    if (why := redis_trouble(settings)) is not None:
+        store_check = HealthCheck(False, "cannot be read; the log says why")
+    redis_check = HealthCheck(True, "answers")
+    if (why := redis_problem(settings)) is not None:
         log.warning("redis_unavailable", reason=why)
-        redis = HealthCheck(False, "does not answer; the log says why")
-    usable = HealthCheck(True, "usable")
+        redis_check = HealthCheck(False, "does not answer; the log says why")
+    configuration_check = HealthCheck(True, "usable")
     if count := configuration.mistakes:
         mistakes = f"the file has {counted(count, 'mistake')}, which `registry-gc check` lists"
-        usable = HealthCheck(False, f"{mistakes}; nothing is deleted until they are fixed")
-    return {"store": readable, "redis": redis, "beat": beat, "configuration": usable}
+        configuration_check = HealthCheck(False, f"{mistakes}; nothing is deleted until they are fixed")
+    return {"store": store_check, "redis": redis_check, "beat": beat, "configuration": configuration_check}
 
 
-def beat_check(at: datetime | None, allowed: timedelta, now: datetime) -> HealthCheck:
+def beat_check(heartbeat_at: datetime | None, allowed: timedelta, now: datetime) -> HealthCheck:
     """Fails if beat has sent no heartbeat for `allowed`."""
-    if at is None:
+    if heartbeat_at is None:
         return HealthCheck(False, "no heartbeat yet")
-    seconds = (now - at).total_seconds()
+    seconds = (now - heartbeat_at).total_seconds()
     detail = f"last heartbeat {seconds:.0f} s ago"
-    if now - at > allowed:
+    if now - heartbeat_at > allowed:
         return HealthCheck(False, f"{detail}, expected within {allowed.total_seconds():g} s", seconds)
     return HealthCheck(True, detail, seconds)
 
 
-def redis_trouble(settings: Settings) -> str | None:
-    """Why Redis cannot be used, without any part of its URL; None: it answers a single PING."""
+def redis_problem(settings: Settings) -> str | None:
+    """Why Redis cannot be used, without any part of its URL; None if it answers a PING."""
     try:
         client = Redis.from_url(
             redis_url(settings),

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from worker.registries.errors import BadResponseError, UnavailableError
-from worker.registries.http.loops import EMPTY_PAGES, MAX_PAGES, Progress, each, polls
+from worker.registries.http.loops import EMPTY_PAGES, MAX_PAGES, PageGuard, call_in_threads, polls
 
 
 def test_requests_each_key_once_and_keeps_the_order() -> None:
@@ -16,17 +16,17 @@ def test_requests_each_key_once_and_keeps_the_order() -> None:
         asked.append(number)
         return number * number
 
-    assert list(each(ask, [3, 1, 3, 2], threads=1).items()) == [(3, 9), (1, 1), (2, 4)]
+    assert list(call_in_threads(ask, [3, 1, 3, 2], threads=1).items()) == [(3, 9), (1, 1), (2, 4)]
     assert asked == [3, 1, 2]
 
 
 def test_sends_no_request_without_keys() -> None:
-    assert each(lambda _: 1 / 0, [], threads=0) == {}
+    assert call_in_threads(lambda _: 1 / 0, [], threads=0) == {}
 
 
 def test_runs_requests_in_parallel() -> None:
     together = threading.Barrier(3, timeout=30)
-    assert each(lambda number: (together.wait(), number)[1], range(3), threads=3) == {0: 0, 1: 1, 2: 2}
+    assert call_in_threads(lambda number: (together.wait(), number)[1], range(3), threads=3) == {0: 0, 1: 1, 2: 2}
 
 
 def test_the_first_failure_is_raised() -> None:
@@ -36,62 +36,62 @@ def test_the_first_failure_is_raised() -> None:
         return number
 
     with pytest.raises(UnavailableError, match="about 1"):
-        each(ask, range(10), threads=3)
+        call_in_threads(ask, range(10), threads=3)
 
 
-def progress() -> Progress:
-    progress = Progress("production", "shop/api")
-    progress.begin("")
-    return progress
+def guard() -> PageGuard:
+    guard = PageGuard("production", "shop/api")
+    guard.first_page("")
+    return guard
 
 
 def test_accepts_pages_with_new_rows() -> None:
-    pages = progress()
+    pages = guard()
     for number in range(EMPTY_PAGES * 3):
-        pages.turn(f"page {number}", new=number % EMPTY_PAGES == 0)
+        pages.next_page(f"page {number}", new=number % EMPTY_PAGES == 0)
     assert pages.pages == EMPTY_PAGES * 3 + 1
 
 
 def test_rejects_a_page_that_is_requested_twice() -> None:
-    pages = progress()
-    pages.turn("b", new=True)
+    pages = guard()
+    pages.next_page("b", new=True)
     with pytest.raises(
         BadResponseError, match="GET shop/api: the listing does not end: the page 'b' is requested twice"
     ):
-        pages.turn("b", new=True)
+        pages.next_page("b", new=True)
 
 
 def test_rejects_the_first_page_as_a_next_page() -> None:
     with pytest.raises(BadResponseError, match="the page '' is requested twice"):
-        progress().turn("", new=True)
+        guard().next_page("", new=True)
 
 
 def test_rejects_many_pages_without_new_rows() -> None:
-    pages = progress()
+    pages = guard()
     for number in range(EMPTY_PAGES):
-        pages.turn(str(number), new=False)
+        pages.next_page(str(number), new=False)
     with pytest.raises(BadResponseError, match="the last pages had no new rows"):
-        pages.turn("one more", new=False)
+        pages.next_page("one more", new=False)
 
 
 def test_rejects_a_repeated_page_at_once() -> None:
     with pytest.raises(BadResponseError, match="the last pages had no new rows"):
-        progress().turn("b", new=False, repeated=True)
+        guard().next_page("b", new=False, repeated=True)
 
 
 def test_limits_the_number_of_pages() -> None:
-    pages = progress()
+    pages = guard()
     for number in range(MAX_PAGES - 1):
-        pages.turn(number, new=True)
+        pages.next_page(number, new=True)
     with pytest.raises(BadResponseError, match="more than 5,000 pages"):
-        pages.turn("one more", new=True)
+        pages.next_page("one more", new=True)
 
 
 def test_a_new_beginning_may_come_to_the_same_pages_and_counts_them() -> None:
-    pages = progress()
-    pages.turn("b", new=True)
-    pages.begin("")
-    pages.turn("b", new=True)
+    pages = guard()
+    pages.next_page("b", new=True)
+    pages.first_page("")
+    pages.next_page("b", new=True)
     assert pages.pages == 4
 
 

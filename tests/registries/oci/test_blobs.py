@@ -39,18 +39,18 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
 )
 def test_reports_why_a_manifest_was_refused(response: Response, kind: type[RegistryError]) -> None:
     with pytest.raises(RegistryError) as failure:
-        blobs.restore(response, A)
+        blobs.check_pushed(response, A)
     assert type(failure.value) is kind
 
 
 def test_accepts_the_response_to_a_pushed_manifest() -> None:
-    blobs.restore(told(201, docker_content_digest=A), A)
-    blobs.restore(told(201), A)
+    blobs.check_pushed(told(201, docker_content_digest=A), A)
+    blobs.check_pushed(told(201), A)
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])
 def test_cancels_the_upload_that_a_mount_started(status: int, done: bool) -> None:
-    assert blobs.mounted(Response(status, {}, b"")) is done
+    assert blobs.was_mounted(Response(status, {}, b"")) is done
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_rejects_a_redirect_of_a_blob_to_an_unsafe_address(location: str, target
     request = blobs.read_blob("GET", API, "a", A, first_bytes=1)
     if target is None:
         with pytest.raises(BadResponseError, match="the blob is redirected to an"):
-            blobs.redirected(request, location)
+            blobs.redirect_request(request, location)
         return
-    followed = blobs.redirected(request, location)
+    followed = blobs.redirect_request(request, location)
     assert followed.url == target
     assert followed.headers["Range"] == "bytes=0-0"

@@ -69,8 +69,8 @@ def test_a_listing_after_a_deletion_is_never_older_than_it(
     driver = opened(server.url, rate=Rate(requests_per_second=1000.0, concurrency=4))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     planned = [Image(digest=digest, tags=(tag,)) for tag, digest in known.items()]
-    driver._client.each(lambda image: driver.get("a", image, known), planned)
-    driver._client.each(lambda image: driver.delete("a", image, "key"), planned)
+    driver._client.call_in_threads(lambda image: driver.get("a", image, known), planned)
+    driver._client.call_in_threads(lambda image: driver.delete("a", image, "key"), planned)
     lines = server.lines("DELETE", "GET")
     assert lines[-1] == "GET /v2/a/tags/list"
     assert sum(line.startswith("DELETE") for line in lines) == 4

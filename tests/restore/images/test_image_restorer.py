@@ -14,7 +14,7 @@ from worker.registries.errors import (
     RegistryError,
 )
 from worker.restore import restore as restoring
-from worker.restore.images import CACHED, COLLECTED, MovedTag
+from worker.restore.images import BLOBS_DELETED, MANIFEST_CACHED, MovedTag
 
 
 class TestImageRestorer:
@@ -57,7 +57,7 @@ class TestImageRestorer:
         assert answers(results) == {"lost"}
         for listed_image in (*family.children, family.signature, family.referrer):
             assert results[listed_image.digest].missing == tuple(blob.digest for blob in listed_image.blobs)
-            assert results[listed_image.digest].message == COLLECTED
+            assert results[listed_image.digest].message == BLOBS_DELETED
         assert results[family.inner.digest].missing == tuple(image.digest for image in family.children[:2])
         assert registry.tags("shop/api") == {}
 
@@ -85,8 +85,8 @@ class TestImageRestorer:
         registry.collect()
 
         results = restore(harness, run.id)
-        assert (results[shared.digest].answer, results[shared.digest].message) == ("lost", CACHED)
-        assert (results[alone.digest].answer, results[alone.digest].message) == ("lost", COLLECTED)
+        assert (results[shared.digest].answer, results[shared.digest].message) == ("lost", MANIFEST_CACHED)
+        assert (results[alone.digest].answer, results[alone.digest].message) == ("lost", BLOBS_DELETED)
         assert registry.asked_about("put", "shop/api") == [
             shared.digest
         ]  # no tag that names nothing, and nothing over lost blobs
@@ -185,7 +185,7 @@ class TestImageRestorer:
         registry.blobs.freed_at_once = {gone.layers[0].digest}
         result = restore(harness, run.id)[gone.digest]
         assert (result.answer, result.missing, result.tags) == ("partly", (gone.layers[0].digest,), ())
-        assert result.message.startswith(f"{COLLECTED}; the tag old could not be restored: ")
+        assert result.message.startswith(f"{BLOBS_DELETED}; the tag old could not be restored: ")
 
     def test_a_failed_answer_concerns_one_image_only(self, registry: MemoryRegistry, harness: MemoryHarness) -> None:
         bad, good = (registry.push_image("shop/api", f"old-{number}", layers=[f"a{number}"]) for number in range(2))

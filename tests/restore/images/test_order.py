@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.builders import digest, image
 from worker.registries.interface import SavedManifest
-from worker.restore.images import WantedImage, in_order
+from worker.restore.images import WantedImage, restore_order
 from worker.store.undo import UndoRecord
 
 
@@ -32,11 +32,14 @@ def test_sorts_listed_images_before_their_index(data: st.DataObject) -> None:
     needs = {digest(number): tuple(map(digest, children)) for number, children in lists.items()}
     subjects = {digest(number): tuple(map(digest, of)) for number, of in about.items()}
     names = data.draw(st.permutations(range(size)))
-    order = [wanted_image.undo.item for wanted_image in in_order([wanted(name) for name in names], needs, subjects)]
+    order = [
+        wanted_image.undo.item for wanted_image in restore_order([wanted(name) for name in names], needs, subjects)
+    ]
     assert sorted(order) == list(range(size))
     assert all(order.index(child) < order.index(index) for index, children in lists.items() for child in children)
     assert order == [
-        wanted_image.undo.item for wanted_image in in_order([wanted(name) for name in sorted(names)], needs, subjects)
+        wanted_image.undo.item
+        for wanted_image in restore_order([wanted(name) for name in sorted(names)], needs, subjects)
     ]
     if all(subject < referrer for referrer, of in about.items() for subject in of):  # no cycle is possible
         assert all(order.index(subject) < order.index(referrer) for referrer, of in about.items() for subject in of)
@@ -44,5 +47,5 @@ def test_sorts_listed_images_before_their_index(data: st.DataObject) -> None:
 
 def test_sorts_a_long_chain_without_recursion() -> None:
     chain = {digest(number): (digest(number - 1),) for number in range(1, 3000)}
-    order = in_order([wanted(number) for number in range(3000)], chain, {})
+    order = restore_order([wanted(number) for number in range(3000)], chain, {})
     assert [wanted_image.undo.item for wanted_image in order] == list(range(3000))

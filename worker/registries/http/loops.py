@@ -16,21 +16,21 @@ EMPTY_PAGES = 10  # in a row: deletions during the listing, or a server that rep
 FIRST_POLL, LONGEST_POLL = 0.05, 2.0  # seconds between two polls, doubled each time
 
 
-def each(ask: Callable[[K], T], about: Iterable[K], threads: int) -> dict[K, T]:
-    """`ask` of each key, in parallel threads. Raises the first error; keys that were not started are skipped."""
-    keys = list(dict.fromkeys(about))
-    if not keys:
+def call_in_threads(ask: Callable[[K], T], keys: Iterable[K], threads: int) -> dict[K, T]:
+    """Call `ask` for each key in parallel threads: the results by key. Raises the first error, and starts no more."""
+    unique = list(dict.fromkeys(keys))
+    if not unique:
         return {}
-    pool = ThreadPoolExecutor(min(len(keys), threads), "asking")
+    pool = ThreadPoolExecutor(min(len(unique), threads), "asking")
     try:
-        return dict(zip(keys, pool.map(ask, keys), strict=True))
+        return dict(zip(unique, pool.map(ask, unique), strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass(slots=True)
-class Progress:
-    """Ends a listing whose pages repeat or bring nothing new."""
+class PageGuard:
+    """Ends a listing that has too many pages, or whose pages repeat or bring nothing new."""
 
     registry: str
     about: str
@@ -38,15 +38,15 @@ class Progress:
     _requested: set[Hashable] = field(default_factory=set)
     _empty: int = 0
 
-    def begin(self, first: Hashable) -> None:
-        """Call before the first page of a query. Raises BadResponseError, as `turn` does."""
+    def first_page(self, first: Hashable) -> None:
+        """Call before the first page of a query. Raises BadResponseError, as `next_page` does."""
         self._requested, self._empty = set(), 0
         self._count(first)
 
-    def turn(self, following: Hashable, *, new: bool, repeated: bool = False) -> None:
-        """Call before the page that a page leads to. Raises BadResponseError: the listing would not end.
+    def next_page(self, following: Hashable, *, new: bool, repeated: bool = False) -> None:
+        """Call before the page after this one is requested. Raises BadResponseError: the listing would not end.
 
-        `new`: the page before had rows that were not known. `repeated`: the page before is a repetition.
+        `new`: this page had rows that no earlier page had. `repeated`: this page repeats an earlier one.
         """
         self._empty = 0 if new else self._empty + 1
         if following in self._requested:
@@ -66,7 +66,7 @@ class Progress:
 
 
 def polls(deadline: float) -> Iterator[bool]:
-    """Wait before each poll, at least once. Yields True for the last: `time.monotonic()` has reached `deadline`."""
+    """Wait, then yield, until `time.monotonic()` reaches `deadline`; at least once. Yields True for the last poll."""
     wait, last = FIRST_POLL, False
     while not last:
         time.sleep(max(0.0, min(wait, deadline - time.monotonic())))

@@ -179,7 +179,7 @@ class Routes:
             self._proxies = proxies_of(self.network)
         return None if direct else self._proxies.of(url)
 
-    def named(self, url: str, *, direct: bool) -> str:
+    def proxy_name(self, url: str, *, direct: bool) -> str:
         """The proxy, for messages; empty: no proxy."""
         proxy = self.proxy(url, direct=direct)
         return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""

@@ -93,7 +93,7 @@ class Transport:
 
     def proxy_of(self, request: Request) -> str:
         """The proxy of a request, for messages; empty: no proxy."""
-        return self._routes.named(request.url, direct=request.direct)
+        return self._routes.proxy_name(request.url, direct=request.direct)
 
     def _lost(self, request: Request, message: str) -> UnavailableError:
         done = request.method == "DELETE"

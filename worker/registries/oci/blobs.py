@@ -1,4 +1,4 @@
-"""Blobs and restored manifests of the OCI protocol: requests and responses. Sends no request."""
+"""Requests and responses of the OCI protocol for blobs and pushed manifests. Sends no request."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ EMPTY_DIGESTS = frozenset(f"{name}:{hashlib.new(name).hexdigest()}" for name in 
 def read_blob(
     method: Literal["GET", "HEAD"], api: str, name: str, digest: str, first_bytes: int | None = None
 ) -> Request:
-    """`first_bytes`: download only so many bytes."""
+    """`first_bytes`: how many bytes to download; None: the whole blob."""
     range_header = {} if first_bytes is None else {"Range": f"bytes=0-{first_bytes - 1}"}
     return Request(
         method=method,
@@ -44,19 +44,19 @@ def mount_blob(api: str, name: str, digest: str, source: str) -> Request:
 
 def put_manifest(api: str, name: str, reference: str, media_type: str, body: bytes) -> Request:
     # A push by tag is not repeated: another image may have been pushed to the tag meanwhile.
-    more = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
-    return manifests.manifest_request("PUT", api, name, reference, **more)
+    options = {"headers": {"Content-Type": media_type}, "body": body, "repeatable": ":" in reference}
+    return manifests.manifest_request("PUT", api, name, reference, **options)
 
 
-def blob(response: Response) -> Response | str:
-    """The response with a blob or a part of it, or the URL of a redirect. Raises RegistryError."""
+def blob_or_redirect(response: Response) -> Response | str:
+    """The response if it has a blob or a part of it; the URL if it is a redirect. Raises RegistryError."""
     if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("location")):
         return location
     return accepted(response)
 
 
-def redirected(request: Request, location: str) -> Request:
-    """The same request to another URL. Raises BadResponseError."""
+def redirect_request(request: Request, location: str) -> Request:
+    """The same request to the URL of a redirect. Raises BadResponseError: the URL is invalid or not allowed."""
     parts, before = address(request.url, location), urlsplit(request.url)
     if parts is None:
         bad(f"the blob is redirected to an invalid address: {location[:200]!r}")
@@ -65,8 +65,8 @@ def redirected(request: Request, location: str) -> Request:
     return replace(request, url=parts.geturl(), query={})
 
 
-def restore(response: Response, digest: str) -> None:
-    """Raises BlobsMissingError, and the error of any other refusal."""
+def check_pushed(response: Response, digest: str) -> None:
+    """Check that the registry stored a pushed manifest. Raises BlobsMissingError, or another RegistryError."""
     if succeeded(response):
         stored = response.headers.get("docker-content-digest", digest)
         if stored != digest:
@@ -76,17 +76,17 @@ def restore(response: Response, digest: str) -> None:
     if response.status in (400, 404) and any(
         code.endswith("BLOB_UNKNOWN") for code, _, _ in manifests.errors_of(response)
     ):
-        named = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", response.body.decode(errors="replace")))
+        missing_blobs = dict.fromkeys(re.findall("sha256:[0-9a-f]{64}", response.body.decode(errors="replace")))
         raise BlobsMissingError(
-            f"{error.message}: {', '.join(named)}" if named else error.message, status=response.status
+            f"{error.message}: {', '.join(missing_blobs)}" if missing_blobs else error.message, status=response.status
         )
     if response.status == 405:
         raise ReadOnlyError(f"{error.message}; the registry is read-only, or accepts no pushes", status=405)
     raise error
 
 
-def mounted(response: Response) -> bool:
-    """Whether a blob was mounted; 202: the registry started an upload instead, at the URL in Location."""
+def was_mounted(response: Response) -> bool:
+    """Whether a blob was mounted. 202: it was not, and the registry started an upload at the URL in Location."""
     if response.status in (201, 202):
         return response.status == 201
     if response.status == 404:
@@ -95,7 +95,7 @@ def mounted(response: Response) -> bool:
 
 
 def cancel_upload(mount: Request, response: Response) -> Request | None:
-    """Cancels the upload that the response to a mount started; None: no upload, or its URL is not of that registry."""
+    """The request that cancels the upload started by a mount; None: no upload, or no URL of an upload there."""
     location = response.headers.get("location", "")
     target = address(mount.url, location)
     if response.status != 202 or not location or target is None:
@@ -105,6 +105,6 @@ def cancel_upload(mount: Request, response: Response) -> Request | None:
     if (target.scheme, target.netloc) != (here.scheme, here.netloc) or not UPLOAD.fullmatch(target.path):
         return None
     stem, _, upload = target.path.rpartition("/")
-    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # behind a proxy that adds a path
+    if f"{here.path}/".endswith(f"{stem.removeprefix('/v2')}//"):  # a proxy added a path that Location lacks
         target = target._replace(path=f"{here.path}{upload}")
     return Request(method="DELETE", url=target.geturl(), about=f"the upload of a {mount.about}", repeatable=False)

@@ -14,7 +14,7 @@ from worker.registries.docker import manifests
 from worker.registries.docker.tokens import host_and_port
 from worker.registries.errors import BadResponseError, NotFoundError, PermissionDeniedError, RegistryError, SignInError
 from worker.registries.http.client import Http
-from worker.registries.http.loops import each
+from worker.registries.http.loops import call_in_threads
 from worker.registries.http.messages import BrokenBodyError, Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.interface import Manifest
@@ -139,7 +139,7 @@ class Client:
 
     def tag_digests(self, name: str, tags: Iterable[str]) -> dict[str, str]:
         """Tag -> current digest, without the tags that no longer exist. Raises RegistryError."""
-        resolved = self.each(lambda tag: self.resolve(name, tag, seen=True), tags)
+        resolved = self.call_in_threads(lambda tag: self.resolve(name, tag, seen=True), tags)
         return {tag: manifest.digest for tag, manifest in resolved.items() if manifest is not None}
 
     def resolve_listed(self, name: str, tags: Iterable[str]) -> dict[str, ResolvedManifest]:
@@ -148,10 +148,12 @@ class Client:
         Raises BadResponseError: a tag is listed, but its manifest, perhaps an index, does not exist. Raises any other
         RegistryError.
         """
-        resolved = self.each(lambda tag: self.resolve(name, tag), tags)
+        resolved = self.call_in_threads(lambda tag: self.resolve(name, tag), tags)
         if lost := [tag for tag, manifest in resolved.items() if manifest is None]:
             listed = frozenset(self.tags(name) or ())
-            resolved |= self.each(lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed])
+            resolved |= self.call_in_threads(
+                lambda tag: self.resolve(name, tag), [tag for tag in lost if tag in listed]
+            )
             if broken := [tag for tag in lost if tag in listed and resolved[tag] is None]:
                 more = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
                 what = f"the tag {broken[0]}{more} is listed, but its manifest does not exist; delete or push the tag"
@@ -180,7 +182,9 @@ class Client:
     def has_blob(self, name: str, digest: str) -> bool:
         """Whether the registry reports a blob or redirects to it. Raises RegistryError."""
         request = blobs.read_blob("HEAD", self.api, name, digest)
-        return self.call(request, lambda response: response.status != 404 and bool(blobs.blob(response)), name)
+        return self.call(
+            request, lambda response: response.status != 404 and bool(blobs.blob_or_redirect(response)), name
+        )
 
     def serves_blob(self, name: str, digest: str) -> bool:
         """Whether the first byte of a blob can be downloaded, in two attempts. Raises RegistryError."""
@@ -191,18 +195,20 @@ class Client:
         except NotFoundError:
             return False
 
-    def each(self, ask: Callable[[K], T], about: Iterable[K]) -> dict[K, T]:
-        """`ask` of each key, in parallel threads. Raises the first error."""
-        return each(ask, about, self._threads)
+    def call_in_threads(self, ask: Callable[[K], T], about: Iterable[K]) -> dict[K, T]:
+        """Call `ask` for each key in parallel threads: the results by key. Raises the first error."""
+        return call_in_threads(ask, about, self._threads)
 
     def _blob(self, request: Request, name: str) -> Response:
         """A blob, perhaps from a redirect, to which no credentials are sent. Raises RegistryError."""
         for _ in range(REDIRECTS + 1):
             is_registry = host_and_port(urlsplit(request.url)) == host_and_port(urlsplit(self.root))
-            response = self._signed(request, blobs.blob, self.sign_ins.of(name, "pull") if is_registry else None)
+            response = self._signed(
+                request, blobs.blob_or_redirect, self.sign_ins.of(name, "pull") if is_registry else None
+            )
             if isinstance(response, Response):
                 return response
-            request = blobs.redirected(request, response)
+            request = blobs.redirect_request(request, response)
         raise BadResponseError(f"more than {REDIRECTS} redirects", self.http.registry, request.label)
 
     def call(

@@ -161,7 +161,9 @@ class Oci(HttpDriver):
         return deletion
 
     def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
-        resolved = self._client.each(lambda digest: self._client.resolve(repository, digest, seen=True), digests)
+        resolved = self._client.call_in_threads(
+            lambda digest: self._client.resolve(repository, digest, seen=True), digests
+        )
         return frozenset(digest for digest, manifest in resolved.items() if manifest is not None)
 
     def was_challenged(self) -> bool:
@@ -187,10 +189,12 @@ class Oci(HttpDriver):
     def push_manifest(self, repository: str, manifest: SavedManifest, tag: str = "") -> None:
         reference = tag or manifest.digest
         request = blobs.put_manifest(self._client.api, repository, reference, manifest.media_type, manifest.body)
-        self._client.call(request, lambda response: blobs.restore(response, manifest.digest), repository, "pull,push")
+        self._client.call(
+            request, lambda response: blobs.check_pushed(response, manifest.digest), repository, "pull,push"
+        )
 
     def missing_blobs(self, repository: str, digests: Iterable[str]) -> tuple[str, ...]:
-        served = self._client.each(lambda digest: self._client.serves_blob(repository, digest), digests)
+        served = self._client.call_in_threads(lambda digest: self._client.serves_blob(repository, digest), digests)
         return tuple(digest for digest, is_served in served.items() if not is_served)
 
     def mount(self, repository: str, blob: str, source: str) -> bool:
@@ -198,7 +202,7 @@ class Oci(HttpDriver):
         request = blobs.mount_blob(self._client.api, repository, blob, full)
 
         def read(response: Response) -> tuple[bool, Request | None]:
-            return blobs.mounted(response), blobs.cancel_upload(request, response)
+            return blobs.was_mounted(response), blobs.cancel_upload(request, response)
 
         mounted, cancellation = self._client.call(request, read, repository, "pull,push", source)
         if cancellation is not None:

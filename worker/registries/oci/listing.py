@@ -65,7 +65,7 @@ class Listing:
             self._read |= self._manifests(level)
             level = self._further(level)
         foreign = {layer for read in self._read.values() if read is not None for layer in read.foreign_layers}
-        stored = self._client.each(lambda digest: self._client.has_blob(self._name, digest), sorted(foreign))
+        stored = self._client.call_in_threads(lambda digest: self._client.has_blob(self._name, digest), sorted(foreign))
         self._missing_layers = {digest for digest, is_stored in stored.items() if not is_stored}
         fallback_lists = {digest for digest in self._read if listed_subject(self._tags.get(digest, ())) is not None}
         children = {child for digest in self._read if digest not in fallback_lists for child in self._children(digest)}
@@ -93,14 +93,14 @@ class Listing:
     def _further(self, level: Sequence[str]) -> list[str]:
         """The digests that exist, that these lead to, and that were not read before."""
         new = [digest for digest in level if digest not in self._known]
-        referrers = self._client.each(lambda digest: self._client.referrers.of(self._name, digest), new)
+        referrers = self._client.call_in_threads(lambda digest: self._client.referrers.of(self._name, digest), new)
         for digest in new:
             for referrer in referrers[digest]:
                 self._subjects.setdefault(referrer, digest)
         read = [manifest for digest in level if (manifest := self._read[digest]) is not None]
         unknown = {digest for manifest in read for digest in manifest.unknown_types} - self._unknown_types
         self._unknown_types |= unknown
-        stored = self._client.each(lambda digest: self._client.has_blob(self._name, digest), sorted(unknown))
+        stored = self._client.call_in_threads(lambda digest: self._client.has_blob(self._name, digest), sorted(unknown))
         self._blobs.update(digest for digest, is_blob in stored.items() if is_blob)
         wanted = {child for manifest in read for child in manifest.children or ()} - self._blobs
         wanted |= {referrer for listed in referrers.values() for referrer in listed}
@@ -113,7 +113,7 @@ class Listing:
                 return True
             return self._client.resolve(self._name, digest, accept=self._accept(digest)) is not None
 
-        existing = self._client.each(exists, sorted(wanted - self._read.keys()))
+        existing = self._client.call_in_threads(exists, sorted(wanted - self._read.keys()))
         return [digest for digest, is_there in existing.items() if is_there]
 
     def _subjects_of(self, digest: str) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class Listing:
 
     def _manifests(self, digests: Sequence[str]) -> Mapping[str, Manifest | None]:
         def read(unknown: Sequence[str]) -> Mapping[str, Manifest | RegistryError]:
-            return self._client.each(self._manifest, unknown)
+            return self._client.call_in_threads(self._manifest, unknown)
 
         results: dict[str, Manifest | None] = {}
         unknown = [digest for digest in digests if digest not in self._known]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from worker.registries.errors import BadResponseError, RegistryError
-from worker.registries.http.loops import Progress
+from worker.registries.http.loops import PageGuard
 from worker.registries.oci import protocol
 from worker.registries.oci.protocol import Page
 
@@ -116,14 +116,14 @@ class _Listing:
     """The part of a list that was read so far."""
 
     def __init__(self, ask: Ask, registry: str, about: str) -> None:
-        self._ask, self._progress = ask, Progress(registry, about)
+        self._ask, self._guard = ask, PageGuard(registry, about)
         self.rows: dict[str, None] = {}
         self.new = False  # whether the last `read` found new rows
         self.linked = False  # whether the server has sent a Link
 
     def read(self, query: Query, *, refusable: Sequence[int] = ()) -> Page | None:
         """Read the pages that Links connect. Returns the last; None: no list, or a `refusable` status."""
-        self._progress.begin(repr(query))
+        self._guard.first_page(repr(query))
         try:
             page = self._ask(query)
         except RegistryError as error:
@@ -139,9 +139,9 @@ class _Listing:
             self.linked |= following is not None
             if following is None or (refusable and not self.new):  # the rest was read before
                 break
-            self._progress.turn(repr(following), new=len(self.rows) > known)
+            self._guard.next_page(repr(following), new=len(self.rows) > known)
             page = self._ask(following)
             if page is None:
                 message = f"the next page, {str(following)[:100]}, does not exist"
-                raise BadResponseError(message, self._progress.registry, f"GET {self._progress.about}")
+                raise BadResponseError(message, self._guard.registry, f"GET {self._guard.about}")
         return page

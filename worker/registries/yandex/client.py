@@ -20,7 +20,7 @@ from worker.registries.errors import (
     UnavailableError,
 )
 from worker.registries.http.client import Http, HttpDriver
-from worker.registries.http.loops import Progress, each, polls
+from worker.registries.http.loops import PageGuard, call_in_threads, polls
 from worker.registries.http.messages import Request, Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.responses import succeeded
@@ -61,14 +61,14 @@ class YandexRegistry(HttpDriver):
         """
         known: set[str] = set()
         token, page_request = "", request("")
-        progress = Progress(self.http.registry, page_request.about)
-        progress.begin(token)
+        guard = PageGuard(self.http.registry, page_request.about)
+        guard.first_page(token)
         while True:
             page, before = self.call(page_request, read), len(known)
             known.update(key(row) for row in page.rows)
             if token := page.token:
                 new = len(known) > before
-                progress.turn(token, new=new, repeated=bool(page.rows) and not new)
+                guard.next_page(token, new=new, repeated=bool(page.rows) and not new)
             yield page.rows
             if not token:
                 return
@@ -135,7 +135,7 @@ class YandexRegistry(HttpDriver):
             except RegistryError as error:
                 return error
 
-        return each(read_one, digests, self._concurrency)
+        return call_in_threads(read_one, digests, self._concurrency)
 
     def existing(self, repository: str, digests: Iterable[str]) -> frozenset[str]:
         def exists(digest: str) -> bool:
@@ -145,7 +145,9 @@ class YandexRegistry(HttpDriver):
                 return False
             return True
 
-        return frozenset(digest for digest, there in each(exists, digests, self._concurrency).items() if there)
+        return frozenset(
+            digest for digest, there in call_in_threads(exists, digests, self._concurrency).items() if there
+        )
 
     def read_subjects(
         self, repository: str, images: Sequence[Image], digests: Sequence[str], not_after: float

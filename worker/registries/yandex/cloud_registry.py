@@ -25,7 +25,7 @@ from worker.registries.docker.manifest_cache import (
 )
 from worker.registries.docker.manifests import about
 from worker.registries.errors import NotFoundError, RegistryError
-from worker.registries.http.loops import each
+from worker.registries.http.loops import call_in_threads
 from worker.registries.http.messages import Response, Retries
 from worker.registries.http.rate_limit import Limiter
 from worker.registries.http.responses import server_time
@@ -185,7 +185,7 @@ class YandexCloudRegistry(YandexRegistry):
                 return error
             return known[digest]
 
-        return {**results, **each(check, list(known), self._concurrency)}
+        return {**results, **call_in_threads(check, list(known), self._concurrency)}
 
     # One image
 

@@ -218,7 +218,7 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(
     driver = opened(server.url, rate=Rate(requests_per_second=20.0))
     known = {f"v{number}": digest for number, digest in enumerate(digests)}
     asked = [image(digest, f"v{number}") for number, digest in enumerate(digests)]
-    read = driver._client.each(lambda image: driver.get("a", image, known), asked)
+    read = driver._client.call_in_threads(lambda image: driver.get("a", image, known), asked)
     assert all(before == after for before, after in read.items())
     listed = sum(
         "/tags/list" in line for line in server.lines("GET")
