@@ -66,9 +66,15 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     ]
     if stream.isatty():
         plain = structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=structlog.dev.plain_traceback)
-        after += [_escape, plain, _masked]
+        after += [_escape, plain]
     else:
-        after += [structlog.processors.JSONRenderer(serializer=_json), _masked]
+        # No character of the JSON ends a line, changes the writing direction, or controls a terminal.
+        after.append(
+            structlog.processors.JSONRenderer(
+                serializer=lambda event, **options: plain_json(json.dumps(event, ensure_ascii=False, **options))
+            )
+        )
+    after.append(lambda _logger, _name, line: masked(str(line)))
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=after, foreign_pre_chain=before))
     if not verbose:
         handler.addFilter(_LostConnection())
@@ -77,15 +83,6 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-def _json(event: "EventDict", **kwargs: Any) -> str:
-    """JSON without characters that end lines, change the writing direction, or control a terminal."""
-    return plain_json(json.dumps(event, ensure_ascii=False, **kwargs))
-
-
-def _masked(_logger: "WrappedLogger", _name: str, line: Any) -> str:
-    return masked(str(line))
 
 
 def _escape(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":

@@ -13,24 +13,26 @@ def escaped(text: str) -> str:
     """Untrusted text, safe for a terminal: characters that do not print (colours, writing direction) become codes."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _code(char) for char in text)
-
-
-def _code(char: str) -> str:
-    number = ord(char)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+    safe = []
+    for char in text:
+        number = ord(char)
+        code = f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+        safe.append(char if char.isprintable() else code)
+    return "".join(safe)
 
 
 def plain_json(text: str) -> str:
     """JSON, safe for a terminal: characters that do not print become JSON's own codes, and a line stays a line."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\n" else _json_code(char) for char in text)
-
-
-def _json_code(char: str) -> str:
-    units = char.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    safe = []
+    for char in text:
+        if char.isprintable() or char == "\n":
+            safe.append(char)
+            continue
+        units = char.encode("utf-16-be", "surrogatepass")
+        safe += [f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)]
+    return "".join(safe)
 
 
 # Patterns of secrets in any text: IAM tokens, headers, users and passwords in URLs, private keys.

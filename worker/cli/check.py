@@ -16,7 +16,7 @@ from worker.cli.errors import DONE, FAILED, USAGE
 from worker.cli.options import Options, common
 from worker.config.connection_urls import SQLITE_WITH_REMOTE_REDIS, is_sqlite_with_remote_redis
 from worker.config.schema import schema as made_schema
-from worker.config.settings import ConfigError, RegistrySettings, Settings, find
+from worker.config.settings import ConfigError, Settings, find
 from worker.notify.sender import is_supported_address
 from worker.report.report import Column, Report, table_of
 from worker.text import counted
@@ -113,21 +113,18 @@ def risks(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, registry in settings.registries.items():
         if registry.insecure_http:
             yield f"registries.{name}.insecure_http", PLAIN_HTTP
-        counts = [] if registry.reports_push_time else list(_counts(registry))
-        if counts:
+        counts = [
+            f"{'beyond_newest' if rule.count.beyond else 'newest'} (rule {rule.name!r})"
+            for rule in registry.policy.rules
+            if rule.count is not None
+        ]
+        counts += ["keep_per_repository"] if registry.keep_per_repository else []
+        if counts and not registry.reports_push_time:
             yield (
                 f"registries.{name}",
                 "push_time is first_seen: images that the same scan saw first have no known order, and all that tie at"
                 f" the limit of a count are kept; this weakens {', '.join(counts)}; {INSTEAD}",
             )
-
-
-def _counts(registry: RegistrySettings) -> Iterator[str]:
-    for rule in registry.policy.rules:
-        if rule.count is not None:
-            yield f"{'beyond_newest' if rule.count.beyond else 'newest'} (rule {rule.name!r})"
-    if registry.keep_per_repository:
-        yield "keep_per_repository"
 
 
 @click.command()

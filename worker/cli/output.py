@@ -43,11 +43,6 @@ class OutputFile:
             raise CommandError(f"--output {named}: this is a folder; name a file in it", USAGE)
         return cls(named, path, status)
 
-    @property
-    def is_replaced(self) -> bool:
-        """A regular file is replaced; a device or a named pipe is written to."""
-        return self.status is None or stat.S_ISREG(self.status.st_mode)
-
     def temporary(self) -> tuple[int, str]:
         """A temporary file in the same folder, with the mode and owner of the final file. Raises OSError."""
         handle, path = tempfile.mkstemp(prefix=".registry-gc-", dir=self.path.parent)
@@ -76,9 +71,9 @@ class Output:
             return self
         self._file = OutputFile.check(self.path)
         try:
-            if self._file.is_replaced:
+            if self._file.status is None or stat.S_ISREG(self._file.status.st_mode):
                 handle, self._temporary = self._file.temporary()
-            else:
+            else:  # a device or a named pipe is written to
                 handle = os.open(self._file.named, os.O_WRONLY)
         except OSError as error:
             raise CommandError(f"--output {self.path}: {error.strerror}", USAGE) from error
@@ -109,13 +104,6 @@ class Output:
         """Whether the result goes to a terminal."""
         return self.path is None and sys.stdout.isatty()
 
-    @property
-    def width(self) -> int | None:
-        """The terminal's columns; None if the result goes elsewhere or the terminal does not report them."""
-        if not self.on_terminal:
-            return None
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
-
     def line(self, text: str = "") -> None:
         self.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
@@ -129,7 +117,8 @@ class Output:
     def report(self, report: Report) -> None:
         """Write the report in the form of --format."""
         if self.form == "table":
-            for line in report.table(self.width):
+            columns = os.get_terminal_size(sys.stdout.fileno()).columns if self.on_terminal else 0  # 0: unknown
+            for line in report.table(columns or None):
                 self.line(line)
             return
         for piece in report.json() if self.form == "json" else report.ndjson():

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.config.files import own_redis_file, private_folder, state_folder
@@ -52,8 +51,7 @@ def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
 
     Raises AlreadyUpError, NoServerError, OSError.
     """
-    others = [_program(settings, name, stop_seconds=10.0, verbose=verbose) for name in ("beat", "web")]
-    programs = [*node_programs(settings, verbose), *others]
+    programs = _programs(settings, "beat", "web", verbose=verbose)
     with one_per_state_folder(), signals_blocked(), suppress(StoppedError):
         supervisor = Supervisor(say)
         with _own_redis(supervisor) if settings.redis is None else nullcontext():
@@ -63,7 +61,7 @@ def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
 def run_worker(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
     """Run only the worker's nodes until a signal stops them."""
     with signals_blocked(), suppress(StoppedError):
-        _run(Supervisor(say), node_programs(settings, verbose))
+        _run(Supervisor(say), _programs(settings, verbose=verbose))
 
 
 def _run(supervisor: Supervisor, programs: list[Program]) -> None:
@@ -75,17 +73,16 @@ def _run(supervisor: Supervisor, programs: list[Program]) -> None:
         supervisor.stop(programs)
 
 
-def node_programs(settings: "Settings", verbose: bool) -> list[Program]:
-    return [
-        _program(settings, "worker", name, stop_seconds=node.stop_seconds, verbose=verbose)
-        for name, node in NODES.items()
-    ]
-
-
-def _program(settings: "Settings", *words: str, stop_seconds: float, verbose: bool) -> Program:
+def _programs(settings: "Settings", *others: str, verbose: bool) -> list[Program]:
+    """The worker's nodes, then other commands."""
     # -P: Python must not import a folder `worker` or `celery` of the working folder.
-    command = (sys.executable, "-P", "-m", "worker.cli", *words, *(["--verbose"] if verbose else []))
-    return Program(" ".join(words), command, stop_seconds, {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)})
+    python, options = (sys.executable, "-P", "-m", "worker.cli"), ["--verbose"] if verbose else []
+    environ = {**os.environ, "REGISTRY_GC_CONFIG": str(settings.path)}
+    seconds = {f"worker {name}": node.stop_seconds for name, node in NODES.items()} | dict.fromkeys(others, 10.0)
+    return [
+        Program(words, (*python, *words.split(), *options), stop_seconds, environ)
+        for words, stop_seconds in seconds.items()
+    ]
 
 
 @contextmanager
@@ -97,21 +94,17 @@ def _own_redis(supervisor: Supervisor) -> Iterator[None]:
         supervisor.start([program])
         if not supervisor.wait_until_ready(redis.answers, REDIS_STARTS_WITHIN):
             raise NoServerError(f"our own Redis does not start: {redis.last_log_line()}")
-        _write_private(own_redis_file(), redis.url)
+        url_file = own_redis_file()
+        new = url_file.with_suffix(".new")  # it replaces the file as a whole; only this user may read it
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"unix://{redis.socket}?db=0")
+        new.replace(url_file)
         yield
     finally:
         own_redis_file().unlink(missing_ok=True)
         supervisor.stop([program])
         redis.remove_socket()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace the file as a whole; only this user may read it."""
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
 
 
 @contextmanager

@@ -77,10 +77,6 @@ class OwnRedis:
     def log(self) -> Path:
         return self.folder / "redis.log"
 
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket}?db=0"
-
     def program(self) -> Program:
         """Raises NoServerError."""
         return Program("redis", (server_binary(), str(self.configuration)), stop_seconds=15.0)

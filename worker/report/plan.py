@@ -60,12 +60,6 @@ class _Group:
     unknown: int = 0  # images whose size is unknown
     example: str = ""
 
-    def size_text(self) -> str:
-        """`1 GiB`; `1 GiB+` if some sizes are unknown."""
-        if self.unknown == self.images:
-            return "unknown"
-        return f"{bytes_text(self.size)}{'+' if self.unknown else ''}"
-
 
 def plan_table(
     head: PlanHead, decisions: Iterable[Decision], width: int | None = None, *, suspicion: str = ""
@@ -120,7 +114,13 @@ GROUP_COLUMNS = (
     Column("REPOSITORY", lambda group: group.repository),
     Column("RULE", lambda group: group.rule),
     Column("IMAGES", lambda group: f"{group.images:,}", right=True),
-    Column("SIZE", lambda group: group.size_text(), right=True),
+    Column(
+        "SIZE",  # `1 GiB`; `1 GiB+` if some sizes are unknown
+        lambda group: (
+            "unknown" if group.unknown == group.images else bytes_text(group.size) + "+" * bool(group.unknown)
+        ),
+        right=True,
+    ),
     Column("REASON (OF THE NEWEST IMAGE)", lambda group: group.example),
 )
 CAUSES = {

@@ -75,7 +75,10 @@ def show_report(run: "Run", items: Iterable["PlannedItem"]) -> Report:
         *(column.of(lambda item: item.decision) for column in IMAGE_COLUMNS),
         Column("RULE", lambda item: item.decision.rule or ""),
         Column("STATE", lambda item: f"{item.state}: {item.outcome_cause}" if item.outcome_cause else item.state),
-        Column("REASON", _reason),
+        Column(
+            "REASON",
+            lambda item: f"{item.message}; planned: {item.decision.reason}" if item.message else item.decision.reason,
+        ),
     )
     return Report(
         head=shown_json(run),
@@ -86,11 +89,6 @@ def show_report(run: "Run", items: Iterable["PlannedItem"]) -> Report:
         columns=columns,
         nothing="The plan deletes nothing." if run.plan_sha256 else "There is no plan (yet).",
     )
-
-
-def _reason(item: "PlannedItem") -> str:
-    """The message of the outcome, if there is one, precedes the reason of the plan."""
-    return f"{item.message}; planned: {item.decision.reason}" if item.message else item.decision.reason
 
 
 def _facts(run: "Run") -> Iterator[tuple[str, str]]:

@@ -81,11 +81,11 @@ def scope_of(
 ) -> Scope:
     """The scope that references of a registry's sources are matched with."""
     all_of_file = (registry, *registries)
-
-    def is_configured(name: str) -> bool:
-        return any(path_in_registry(configured, name) is not None for configured in all_of_file)
-
-    return Scope(is_configured, lambda name: path_in_registry(registry, name) is not None, listed)
+    return Scope(
+        lambda name: any(path_in_registry(configured, name) is not None for configured in all_of_file),
+        lambda name: path_in_registry(registry, name) is not None,
+        listed,
+    )
 
 
 def _matches(

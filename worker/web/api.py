@@ -13,7 +13,6 @@ from msgspec import Meta, Struct
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from worker.config.settings import Settings
 from worker.logs import Log
@@ -163,14 +162,11 @@ CHANGES = (
 )
 
 
-def changing_routes(store: OpenStore, configuration: Callable[[], Configuration], publish: Publish) -> list[Route]:
-    """Every route that changes anything; the endpoint of each authenticates its caller first."""
-    return [Route(route.path, _endpoint(route, store, configuration, publish), methods=["POST"]) for route in CHANGES]
-
-
-def _endpoint(
+def endpoint_of(
     route: ChangeRoute, store: OpenStore, configuration: Callable[[], Configuration], publish: Publish
 ) -> Any:
+    """The endpoint of a route that changes something; it authenticates its caller first."""
+
     def carry_out(names: Mapping[str, str], body: Struct, client: str) -> dict[str, Any]:
         current = configuration()
         if current.mistakes and not route.only_restricts:

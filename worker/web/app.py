@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker import __version__
 from worker.logs import Log
 from worker.store import StoreError
-from worker.web.api import Publish, changing_routes, publish_task_calls
+from worker.web.api import CHANGES, Publish, endpoint_of, publish_task_calls
 from worker.web.current import Configuration, OpenStore
 from worker.web.health import health
 from worker.web.metrics import StoreCollector
@@ -76,7 +76,8 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], publish
         return HTMLResponse(PAGE.format(version=__version__, registries=escape(names)))
 
     pages = [Route("/", page), Route("/metrics", metrics), Route("/healthz", healthz)]
-    return pages + changing_routes(store, configuration, publish)
+    endpoints = {route.path: endpoint_of(route, store, configuration, publish) for route in CHANGES}
+    return pages + [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
 
 
 class _Headers:

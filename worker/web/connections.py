@@ -33,19 +33,6 @@ class Connections:
         self._timers: dict[Peer, asyncio.TimerHandle] = {}
         self._waiting: dict[Peer, None] = {}  # without complete headers; oldest first
 
-    def opened(self, transport: asyncio.Transport) -> None:
-        if (peer := _peer(transport.get_extra_info("peername"))) is None:
-            return
-        self._open[peer] = transport
-        self._wait(peer)
-        if len(self._waiting) > self.limits.waiting:
-            self._close(next(iter(self._waiting)))
-
-    def closed(self, transport: asyncio.BaseTransport) -> None:
-        peer = _peer(transport.get_extra_info("peername"))
-        if peer is not None and self._open.get(peer) is transport:
-            self._forget(peer)
-
     def guarding(self, app: ASGIApp) -> ASGIApp:
         """The application; the connection of a request that exceeds `answer` is closed."""
 
@@ -60,30 +47,34 @@ class Connections:
                 await app(scope, receive, send)
             finally:
                 if peer in self._open:
-                    self._wait(peer)
+                    self._waiting[peer] = None
+                    self._close_after(peer, self.limits.head)
 
         return guarded
 
     def protocol(self) -> type[asyncio.Protocol]:
         """The protocol class for uvicorn."""
-        opened, closed = self.opened, self.closed
+        connections = self
 
         class Limited(H11Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                super().connection_made(
-                    cast(asyncio.Transport, transport)
-                )  # H11Protocol's parameter is narrower than asyncio's
-                opened(self.transport)
+                # H11Protocol's parameter is narrower than asyncio's.
+                super().connection_made(cast(asyncio.Transport, transport))
+                if (peer := _peer(self.transport.get_extra_info("peername"))) is None:
+                    return
+                connections._open[peer] = self.transport
+                connections._waiting[peer] = None
+                connections._close_after(peer, connections.limits.head)
+                if len(connections._waiting) > connections.limits.waiting:
+                    connections._close(next(iter(connections._waiting)))
 
             def connection_lost(self, exc: Exception | None) -> None:
-                closed(self.transport)
+                peer = _peer(self.transport.get_extra_info("peername"))
+                if peer is not None and connections._open.get(peer) is self.transport:
+                    connections._forget(peer)
                 super().connection_lost(exc)
 
         return Limited
-
-    def _wait(self, peer: Peer) -> None:
-        self._waiting[peer] = None
-        self._close_after(peer, self.limits.head)
 
     def _close_after(self, peer: Peer, seconds: float) -> None:
         if (timer := self._timers.pop(peer, None)) is not None:
