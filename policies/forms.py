@@ -68,7 +68,7 @@ def _count(value: object) -> int:
 
 def _per(value: object) -> str:
     if isinstance(value, str) and value.startswith("re:"):
-        raise BadValueError("counting by capture groups is not built yet", "write repository or registry")
+        raise BadValueError("counting by capture groups is not supported yet", "write repository or registry")
     if value not in ("repository", "registry"):
         got = f"expected repository or registry, got {shown(value)}"
         raise BadValueError(got, "leave it out to count in each repository")
@@ -136,7 +136,7 @@ class Conditions(Form):
     def unknown(cls, key: str, _tree: object, /) -> Explanation:
         known = list(cls.model_fields)
         if key in LATER:
-            return "is not built yet", f"known here: {', '.join(known)}"
+            return "is not supported yet", f"known here: {', '.join(known)}"
         return cls.MISPLACED.get(key) or unknown_key(key, known, cutoff=0.6)
 
 

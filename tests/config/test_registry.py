@@ -46,8 +46,8 @@ def test_accepts_each_sign_in_method(tree: dict[str, Any], given: tuple[str, ...
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
-        ({}, f"r: expected one sign-in method, got none; {KEEP_ONE}"),
-        ({"repositories": ["a"]}, f"r: expected one sign-in method, got none; {KEEP_ONE}"),
+        ({}, f"r: expected one sign-in method, got none; write {KEEP_ONE.removeprefix('keep ')}"),
+        ({"repositories": ["a"]}, f"r: expected one sign-in method, got none; write {KEEP_ONE.removeprefix('keep ')}"),
         ({"metadata": True, "anonymous": True}, "r: expected one sign-in method, got metadata and anonymous; "),
         ({"username": "u"}, "r: expected username and password, got only username; add password"),
         ({"password": SECRET}, "r: expected username and password, got only password; add username"),
@@ -103,9 +103,9 @@ def test_refuses_keys_of_another_kind_of_source(tree: dict[str, Any], line: str)
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
-        ({}, "r: expected one of command and url, got neither; keep one"),
+        ({}, "r: expected one of command and url, got neither; write one"),
         ({"command": ["x"], "url": "https://a.example"}, "r: expected one of command and url, got both; keep one"),
-        ({"command": ["x"], "token": SECRET}, "r: token belongs to url, but here is a command; remove it"),
+        ({"command": ["x"], "token": SECRET}, "r: token can be used only with url, not with command; remove it"),
     ],
 )
 def test_refuses_after_run_with_both_or_neither(tree: dict[str, Any], line: str) -> None:

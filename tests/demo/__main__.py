@@ -157,7 +157,7 @@ class Demo:
         return run
 
     def compare(self) -> bool:
-        """What Prometheus is reclaimed, next to what the registry really lost."""
+        """Print the reclaimed bytes of /metrics and the bytes that the registry freed, and compare them."""
         reclaimed, (lost, how) = self.metric("registry_gc_reclaimed_bytes_total"), self.stage.lost_bytes()
         say(f"   /metrics   registry_gc_reclaimed_bytes_total  {reclaimed:>20,}")
         say(f"   registry   {how:<34} {lost:>20,}")

@@ -1,4 +1,4 @@
-"""The registries of the demo, one a kind: filled, configured, pushed to, and asked what they really lost."""
+"""The registries of the demo, one a kind: filled, configured, pushed to, and asked how many bytes they freed."""
 
 import random
 import shutil
@@ -65,7 +65,7 @@ class Simulated:
         self._simulator.push_more(120)
 
     def lost_bytes(self) -> tuple[int, str]:
-        return self._simulator.state()["lost_bytes"], "bytes really gone"
+        return self._simulator.state()["lost_bytes"], "bytes freed in the registry"
 
     def troubles(self) -> list[str]:
         return [str(entry) for entry in self._simulator.state()["refused"]]

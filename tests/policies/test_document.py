@@ -254,7 +254,7 @@ MISTAKES = [
     ),
     (
         keep("{newest: 1, per: 're:(a)'}"),
-        "[0].keep.per: counting by capture groups is not built yet; write repository or registry",
+        "[0].keep.per: counting by capture groups is not supported yet; write repository or registry",
     ),
     (
         delete("{oldr_than: 3d}"),
@@ -279,7 +279,7 @@ def test_each_mistake_of_a_policy_has_its_exact_line(row: tuple[str, str]) -> No
 def test_rejects_conditions_that_are_not_built_yet_by_name(kind: str, known: str, key: str) -> None:
     _, mistakes = read(f"[{{name: a, {kind}: {{all: true, {key}: 3}}}}]")
     assert [str(mistake) for mistake in mistakes] == [
-        f"policies.nightly[0].{kind}.{key}: is not built yet; known here: {known}"
+        f"policies.nightly[0].{kind}.{key}: is not supported yet; known here: {known}"
     ]
 
 

@@ -56,7 +56,7 @@ def test_reads_each_value(tree: object, key: str, value: object) -> None:
          "r.beyond_newest: expected a whole number from 0 to 1000000000, got 1.5; write, for example, 10"),
         ({"per": "tag"}, "r.per: expected repository or registry, got 'tag'; leave it out to count in each repository"),
         ({"per": "re:(.*)"},
-         "r.per: counting by capture groups is not built yet; write repository or registry"),
+         "r.per: counting by capture groups is not supported yet; write repository or registry"),
         ({"newest": 3}, "r.newest: is for keep rules; write it in a keep rule, or beyond_newest here"),
     ],
 )  # fmt: skip
@@ -80,7 +80,7 @@ def test_rejects_a_condition_of_the_other_kind_of_rule(tree: object, line: str) 
 @pytest.mark.parametrize("key", sorted(LATER))
 def test_rejects_a_condition_that_is_not_built_yet_by_name(form: type[Form], key: str) -> None:
     (line,) = lines(form, {key: 1})
-    assert line.startswith(f"r.{key}: is not built yet; known here: tags, ")
+    assert line.startswith(f"r.{key}: is not supported yet; known here: tags, ")
     assert key not in form.model_fields
 
 

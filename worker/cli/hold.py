@@ -39,7 +39,9 @@ UNTIL = Parsed("until", _until)
 @click.command()
 @click.argument("registry")
 @click.argument("reference")
-@click.option("--until", type=UNTIL, metavar="TIME", help="A date (its end), a time, or 14d; default: for ever.")
+@click.option(
+    "--until", type=UNTIL, metavar="TIME", help="The end: a date (inclusive), a time, or 14d; default: for ever."
+)
 @reason_option
 @who_option
 @common()

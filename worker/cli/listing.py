@@ -21,7 +21,8 @@ from worker.text import counted
 @click.argument("registry")
 @common(formats=("ndjson",))
 def inventory(options: Options, registry: str) -> int:
-    """List REGISTRY, one image per line, in the API's own JSON with the known children and subject."""
+    """List REGISTRY, one image per line, as the JSON of Yandex Container Registry's API with the known children
+    and subject."""
     with _listing(options, registry) as (settings, tools):
         listed = list_live(settings.registries[registry], **tools)
     head = InventoryHead(registry=registry, listed_at=listed.listed_at, unreadable=listed.unreadable)

@@ -24,8 +24,8 @@ def restore(options: Options, what: str, registry: str | None, partly: bool, who
     path@sha256:…, a digest, or an id.
 
     Children are restored before indexes. A tag that was pushed again since stays as it is. Each restored image is read
-    back, with one byte of every blob; the answer is whole, partly or lost. Exit code 1: not all images are whole; 4: a
-    run may be deleting in the registry.
+    back, with one byte of every blob; the answer is whole, partly, lost or unfinished. Exit code 1: not all images are
+    whole; 4: a run may be deleting in the registry.
     """
     settings = options.settings(store_is_needed=True)
     configure_logging(verbose=options.verbose)

@@ -117,7 +117,7 @@ class Credentials(Model):
             got = f"expected {' and '.join(whole)}, got only {given[0]}"
             raise BadValueError(got, f"add {missing}")
         got = f"expected one sign-in method, got {listed(given, 'and') or 'none'}"
-        raise BadValueError(got, f"keep one of {ways_in(WAYS_IN)}")
+        raise BadValueError(got, f"{'keep' if given else 'write'} one of {ways_in(WAYS_IN)}")
 
 
 def ways_in(ways: tuple[tuple[str, ...], ...]) -> str:
@@ -185,10 +185,10 @@ class AfterRun(Model):
     @model_validator(mode="after")
     def one_way(self) -> Self:
         if bool(self.command) == (self.url is not None):
-            got = "both" if self.command else "neither"
-            raise BadValueError(f"expected one of command and url, got {got}", "keep one")
+            got, remedy = ("both", "keep one") if self.command else ("neither", "write one")
+            raise BadValueError(f"expected one of command and url, got {got}", remedy)
         if self.command and self.token is not None:
-            raise BadValueError("token belongs to url, but here is a command", "remove it")
+            raise BadValueError("token can be used only with url, not with command", "remove it")
         return self
 
 

@@ -1,18 +1,18 @@
 """The errors of all registries: a driver raises no other.
 
 RegistryError                    the registry, or the connection to it, failed
-├── UnavailableError             no response, a time-out, 5xx, a truncated body: systemic, worth another attempt later
+├── UnavailableError             no response, a time-out, 5xx, a truncated body: systemic; a later attempt may succeed
 │   └── NoConnectionError        no connection, so nothing was sent
 ├── RateLimitedError             the registry still throttles after the client's retries
 ├── SignInError                  no valid credentials: systemic
 ├── PermissionDeniedError        the credentials lack a permission: systemic
 │   └── MaybeProtectedError      … or a rule of the registry protects this image, as its message suggests
 ├── ReadOnlyError                the registry refuses every change: systemic
-│   └── PermanentlyReadOnlyError … and always will: one refusal is enough to stop
-├── UnsuitableError              registry-gc must not delete in this registry: no attempt is worth it
+│   └── PermanentlyReadOnlyError … for ever: one refusal stops the run
+├── UnsuitableError              registry-gc must not delete in this registry, so no deletion is tried
 ├── NotFoundError                no such image or repository
 ├── OperationUnknownError        the registry does not know the operation, or has forgotten it
-├── TooLateError                 a deletion was not sent: the facts that it rests on are too old
+├── TooLateError                 a request was not sent: it waited too long, or the image has changed since it was read
 ├── UsedByImageListsError        an index still needs this image: not a failure
 ├── ProtectedError               a rule of the registry protects this image (immutable, locked): not a failure
 ├── BlobsMissingError            a manifest cannot be restored: the registry lacks blobs or children that it names
@@ -134,7 +134,7 @@ class UnservedNameError(BadResponseError):
 
 
 class BlobsMissingError(RegistryError):
-    """The registry does not have, or no longer has, what the manifest names."""
+    """The registry does not have blobs or children that the manifest names."""
 
 
 class OperationFailedError(RegistryError):

@@ -26,8 +26,8 @@ def holds_report(held: Sequence["StoredHold"], pauses: Sequence["Pause"]) -> Rep
     columns = (
         Column("HOLD", lambda row: str(row.id), right=True),
         Column("REGISTRY", lambda row: row.registry),
-        Column("WHAT", lambda row: what_text(row.hold)),
-        Column("TODAY'S DIGEST", lambda row: short(row.hold.digest or "")),
+        Column("REFERENCE", lambda row: what_text(row.hold)),
+        Column("DIGEST WHEN HELD", lambda row: short(row.hold.digest or "")),
         Column("UNTIL", lambda row: instant(row.hold.until) or "for ever"),
         Column("SINCE", lambda row: instant(row.at)),
         Column("WHO", lambda row: row.hold.who),

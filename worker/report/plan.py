@@ -131,7 +131,7 @@ CAUSES = {
     "held": "held",
     "locked": "locked by the registry",
     "unreadable": "unreadable, or affected by an unreadable image",
-    "unsettled": "not known long enough",
+    "unsettled": "seen for less time than settle",
     "keep_per_repository": "kept by keep_per_repository",
 }
 KEPT_COLUMNS = (  # of ((cause, rule), number)

@@ -295,7 +295,9 @@ MESSAGES = {
         "policies.nightly[1].keep.untagged_for: is always unknown in registries.production: kind oci does not list "
         "untagged images; give that registry a policy without it"
     ),
-    "later-condition": f"policies.nightly[1].delete.not_pulled_for: is not built yet; known here: {SELECT_CONDITIONS}",
+    "later-condition": (
+        f"policies.nightly[1].delete.not_pulled_for: is not supported yet; known here: {SELECT_CONDITIONS}"
+    ),
     "kind": f"registries.production.kind: expected {KINDS}, got 'yandex'; write {KINDS}",
     "id-is-a-number": "registries.production.id: expected a registry's id, got 12345; put it in quotes",
     "id-with-a-slash": (
@@ -387,7 +389,7 @@ MESSAGES = {
         f" keep one of {WAYS_IN}"
     ),
     "no-way-to-sign-in": (
-        f"registries.production.credentials: expected one sign-in method, got none; keep one of {WAYS_IN}"
+        f"registries.production.credentials: expected one sign-in method, got none; write one of {WAYS_IN}"
     ),
     "metadata-false": (
         "registries.production.credentials.metadata: expected true, got false; remove the key to turn it off"
@@ -433,7 +435,7 @@ MESSAGES = {
         "registries.production.after_run.url: plain http is allowed to loopback addresses only, got "
         "'http://collector.example.com/runs'; write https://collector.example.com/runs"
     ),
-    "after-run-token": "registries.production.after_run: token belongs to url, but here is a command; remove it",
+    "after-run-token": "registries.production.after_run: token can be used only with url, not with command; remove it",
     "retention": "retention.plans: expected at least 1, got 0; write 1 or more",
     "lease": "timing.lease: expected a duration of at least 1s, got 0s; write 1s or more",
     "policy-is-a-mapping": (

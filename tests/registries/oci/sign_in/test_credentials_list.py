@@ -181,7 +181,7 @@ def test_the_file_has_one_way_or_a_list_of_them(tmp_path: Path) -> None:
             "[{repositories: [a b], anonymous: true}]",
             "[0].repositories: expected a pattern that a repository's path can match, got 'a b'",
         ),
-        pytest.param(URL, "[{repositories: [a]}]", "[0]: expected one sign-in method, got none; keep one of "),
+        pytest.param(URL, "[{repositories: [a]}]", "[0]: expected one sign-in method, got none; write one of "),
         pytest.param(URL, "[anonymous]", "[0]: expected a mapping, got 'anonymous'; write keys and values"),
         pytest.param(
             URL,
