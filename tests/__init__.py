@@ -1,1 +1,1 @@
-"""Tests mirror `policies/` and `worker/`: a file has the name of its module. What spans modules is in `system/`."""
+"""Tests mirror `policies/` and `worker/`: a file is named after its module. Tests across modules are in `system/`."""

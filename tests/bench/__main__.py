@@ -1,4 +1,4 @@
-"""`make bench`: what a plan of a saved inventory costs, in ratios to `orjson.loads` of its lines in the same run.
+"""`make bench`: the cost of a plan of a saved inventory, in ratios to `orjson.loads` of its lines in the same run.
 
     make bench ARGS="--images 1000000"
 
@@ -63,7 +63,7 @@ def peaks(pid: int, peak_of: dict[int, int]) -> None:
 
 
 def plan(path: Path, output: Path) -> tuple[dict[str, Any], int]:
-    """What the planning process says of itself, and the peaks of all its processes in bytes."""
+    """The measurements that the planning process prints, and the peaks of all its processes in bytes."""
     command = [sys.executable, "-c", _PLAN, str(path), str(output)]
     peak_of: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def measured(images: int, rounds: int) -> bool:
-    """Say what a plan of so many images costs; whether that is within the bounds."""
+    """Print the cost of a plan of `count` images; return whether the cost is within the bounds."""
     with tempfile.TemporaryDirectory(prefix="registry-gc-bench-") as folder:
         path, output = Path(folder) / "inventory.ndjson", Path(folder) / "plan.ndjson"
         data.write(path, images)

@@ -39,7 +39,7 @@ DAYS = 86_400
 
 @dataclass(slots=True)
 class Measured:
-    """What was seen while a load was carried."""
+    """The measurements taken under load."""
 
     runs: int  # that were to end
     seconds: float
@@ -85,7 +85,7 @@ class Loaded(Cluster):
         return int(planned or 0), int(deleted or 0)
 
     def carry(self, runs: int, rate: int, concurrency: int, home: dict[str, str]) -> Measured:
-        """Wait until so many runs have ended, noting the memory of every process meanwhile."""
+        """Wait until `runs` runs have ended, and record the memory of every process until then."""
         began, memory = time.monotonic(), dict[str, int]()
         while (outcomes := self.ended()).total() < runs:
             note_memory(str(self.folder), memory)
@@ -163,7 +163,7 @@ def loaded(**switches: Any) -> Iterator[Loaded]:
 
 
 def many_registries(count: int, images: int) -> Measured:
-    """So many registries, all due at the same minute; of each one's images half go."""
+    """Sweep many registries that are all due in the same minute; half of the images of each are deleted."""
     rate, concurrency = 20, 8
     with loaded() as made:
         due = datetime.now(UTC) + timedelta(seconds=75)  # the processes must know the line before it is due
@@ -200,7 +200,7 @@ def fill_registries(made: Loaded, ids: list[str], images: int) -> dict[str, str]
 
 
 def one_large(images: int, faults: float) -> Measured:
-    """One registry of so many images, a quarter of which go, while so great a share of all requests fails."""
+    """Sweep one large registry, a quarter of whose images are deleted, while a share of all requests fails."""
     rate, concurrency = 100, 16
     with loaded(fill=str(images)) as made:
         simulator = made.harness.simulator

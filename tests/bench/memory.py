@@ -1,4 +1,4 @@
-"""What the scan history costs a run: bytes per image, rows and seconds, for a registry of so many images.
+"""The cost of the scan history for a run: bytes per image, rows and seconds, by the number of images.
 
     python -m tests.bench.memory --images 1000000 --repositories 3000 [--store postgresql+psycopg://…]
 

@@ -1,4 +1,4 @@
-"""`make bench`, of a run's scan: what planning a large registry costs, over `orjson.loads` of the same pages.
+"""`make bench`, of a run's scan: the cost of planning a large registry, relative to `orjson.loads` of the same pages.
 
     python -m tests.bench.scan --images 200000
 

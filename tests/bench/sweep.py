@@ -31,7 +31,7 @@ DAYS = 86_400
 TICKS = os.sysconf("SC_CLK_TCK")
 RULES = [{"name": "old", "delete": {"tags": ["pr-*"], "older_than": "14d"}}]
 
-# What a shell does in place of a garbage collector: it lists, selects by the tag, and deletes side by side.
+# A shell loop instead of a garbage collector: it lists, selects by the tag, and deletes in parallel.
 SHELL = """
 set -euo pipefail
 page=
@@ -48,7 +48,7 @@ done | xargs -P "$CONCURRENCY" -I{} \\
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it took to list a registry and to delete."""
+    """The cost of listing a registry and of deleting from it."""
 
     wall: float  # seconds
     cpu: float  # seconds
@@ -57,7 +57,7 @@ class Cost:
 
 
 def fill(made: Loaded, images: int, deletions: int) -> None:
-    """So many images in ten repositories, of which so many are selected."""
+    """Push images to ten repositories; a policy selects some of them."""
     commands: list[dict[str, Any]] = [
         {"repository": f"shop/part{number % REPOSITORIES}", "age": 30 * DAYS, "layers": ["base:9000", 100 + number]}
         | {

@@ -23,7 +23,7 @@ WEAK = (
 
 
 def warned(gc: Command, folder: Path, registry: str, rules: str) -> list[tuple[str, str]]:
-    """What check says, by the key it is about; the table and JSON say the same, and neither is a mistake."""
+    """The findings of check by their key; the table and JSON have the same findings, and neither has a mistake."""
     (folder / "registry-gc.yaml").write_text(
         f"registries:\n  production: {{{registry}, policy: p}}\npolicies: {{p: [{rules}]}}\n"
     )

@@ -24,7 +24,7 @@ class Service:
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = [(200, {}, LINES)]
-        self.length: int | None = None  # what it says that it will send
+        self.length: int | None = None  # the announced length
         self.endless = False
         self.released = threading.Event()
         self.seen: list[tuple[str, str | None]] = []

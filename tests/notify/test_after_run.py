@@ -149,7 +149,7 @@ def test_kills_a_slow_command_with_its_children(make_harness: MakeHarness, tmp_p
 
 
 def _lives(pid: int) -> bool:
-    """In some containers nobody reaps an orphan: a zombie counts as ended."""
+    """In some containers no process reaps an orphan, so a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

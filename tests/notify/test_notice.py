@@ -36,7 +36,9 @@ FACTS = {
     "reclaimed_bytes": 3 * 2**28,
     "registry_bytes": 5 * 2**40,
 }
-RUN = Run(**{field.name: FACTS.get(field.name) for field in fields(Run)})  # what a message does not tell is left empty
+RUN = Run(
+    **{field.name: FACTS.get(field.name) for field in fields(Run)}
+)  # facts that a message does not need are empty
 PARTIAL = """\
 registry   production
 run        20261123T030000Z-0011aabb, schedule, delete

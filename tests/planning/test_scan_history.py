@@ -224,7 +224,7 @@ class TestVanishedImages:
 
         for number in range(100):
             simulator.push("shop/web", tags=[f"v{number}"])
-        third = harness.sweep()  # nor do new pushes outgrow it
+        third = harness.sweep()  # new pushes do not end the suspicion
         assert (third.state, exceeded(third)) == ("blocked", ["vanished"])
         assert remembered(harness) == {"shop/api": 10, "shop/web": 100}
 
@@ -394,7 +394,7 @@ class TestVanishedImages:
 
 
 class TestIncludedRepositories:
-    """What `repositories` no longer names is neither vanished nor deleted by others."""
+    """Images that `repositories` no longer names are neither vanished nor deleted by others."""
 
     RULES = ({"name": "pull requests", "delete": {"tags": ["pr-*"]}},)
 

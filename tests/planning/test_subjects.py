@@ -57,7 +57,7 @@ def planned(harness: Harness) -> Planned:
 
 
 def kept(plan: Planned) -> dict[str, tuple[str, str]]:
-    """By digest: cause and reason of what stays."""
+    """Cause and reason of each kept image, by digest."""
     decisions = list(plan.decisions.records())
     return {decision.digest: (decision.cause, decision.reason) for decision in decisions if decision.verdict == "keep"}
 

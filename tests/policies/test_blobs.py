@@ -1,4 +1,4 @@
-"""The blobs of a repository: words that differ as digests do, what each image names, what only images that go name."""
+"""The blobs of a repository: rows of digests, the blobs of each image, and the blobs of deleted images only."""
 
 import pytest
 from hypothesis import given
@@ -46,7 +46,7 @@ def test_lists_the_digests_that_are_not_sha256() -> None:
 
 
 def numbers(blobs: Blobs, *digests: str) -> list[int]:
-    """The places of these digests."""
+    """The row numbers of these digests."""
     places = {tuple(row): number for number, row in enumerate(blobs.digest_rows.tolist())}
     return [places[tuple(row)] for row in digest_rows(digests).tolist()]
 

@@ -29,7 +29,7 @@ from policies.image import Image
 from policies.patterns import Patterns
 from tests.support.builders import DAY, NOW, digest, image, index
 
-LONG = 10 * DAY  # since when what is settled was seen
+LONG = 10 * DAY  # for how long scans have seen a settled image
 
 PR = Patterns(("pr-*",))
 V = Patterns(("v*",))
@@ -43,17 +43,17 @@ CONTEXT = ConditionContext(NOW)
         pytest.param(All(), image(1), YES, id="all holds always"),
         pytest.param(EveryTag(PR), image(1, "pr-1"), YES, id="its only tag matches"),
         pytest.param(EveryTag(PR), image(1, "pr-1", "pr-2"), YES, id="both tags match"),
-        pytest.param(EveryTag(PR), image(1, "pr-1", "v1"), NO, id="one tag of two is not enough to delete"),
+        pytest.param(EveryTag(PR), image(1, "pr-1", "v1"), NO, id="delete: one of two tags is not enough"),
         pytest.param(EveryTag(PR), image(1), NO, id="no tags do not all match"),
         pytest.param(NoTag(V), image(1, "pr-1"), YES, id="no tag matches"),
         pytest.param(NoTag(V), image(1, "pr-1", "v1"), NO, id="some tag matches"),
         pytest.param(NoTag(V), image(1), YES, id="untagged: none matches"),
-        pytest.param(AnyTag(PR), image(1, "v1", "pr-1"), YES, id="any tag: one is enough"),
+        pytest.param(AnyTag(PR), image(1, "v1", "pr-1"), YES, id="delete with any_tag: one tag is enough"),
         pytest.param(AnyTag(PR), image(1, "v1"), NO, id="any tag: none"),
         pytest.param(AnyTag(PR), image(1), NO, id="any tag: untagged"),
         pytest.param(SomeTag(V), image(1, "pr-1", "v1"), YES, id="keep: one tag is enough"),
         pytest.param(SomeTag(V), image(1, "pr-1"), NO, id="keep: no tag"),
-        pytest.param(SomeTag(V), image(1), NO, id="keep: untagged has no such tag"),
+        pytest.param(SomeTag(V), image(1), NO, id="keep: an untagged image has no matching tag"),
         pytest.param(SomeTag(None, V), image(1, "v1", "pr-1"), YES, id="keep except: some tag matches none"),
         pytest.param(SomeTag(None, V), image(1, "v1"), NO, id="keep except: every tag matches"),
         pytest.param(SomeTag(None, V), image(1), YES, id="keep except: or it is untagged"),

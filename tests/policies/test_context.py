@@ -24,7 +24,7 @@ from tests.support.strategies import documents, policies, registries
 EVERYTHING = {"name": "everything", "delete": {"all": True}}
 PR = {"name": "pull requests", "delete": {"tags": ["pr-*"]}}
 A, B, C = image(1), image(2), image(3)
-LONG = 10 * DAY  # since when what is settled was seen
+LONG = 10 * DAY  # for how long scans have seen a settled image
 
 
 def seen(*images: Image, since: timedelta = LONG) -> RepositoryHistory:
@@ -97,7 +97,7 @@ CASES: list[Any] = [
         [index(9, "pr-1", lists=[1, 2]), index(8, "pr-2", lists=[2, 3]), A, B, C],
         [index(9, "pr-1", lists=[1, 2]), index(8, "pr-2", lists=[2, 3]), B, C],
         {"9": "unsettled", "1": "unsettled", "2": "needed", "8": "selected", "3": "selected"},
-        id="what a shared child's other index alone has, goes",
+        id="images of the other index of a shared child are deleted",
     ),
     pytest.param(
         [image(1, "pr-1"), signature(1)],
@@ -162,7 +162,7 @@ def test_settle_of_zero_keeps_nothing() -> None:
 
 
 def remembering(data: st.DataObject, repositories: list[Repository]) -> dict[str, RepositoryHistory]:
-    """What scans have seen of some of these images: long ago, lately, or with other tags."""
+    """A scan history of some of the images: seen long ago, lately, or with other tags."""
     kinds = st.sampled_from(["never", "long", "lately", "retagged"])
     history = {}
     for repo in repositories:
@@ -197,7 +197,7 @@ def test_settle_deletes_no_owned_image_without_its_owners(
                 assert all((repo.path, owner) in gone for owner in needs[name] if owner in images)
             elif (repo.path, name) in without:
                 assert decisions[repo.path, name].cause in ("unsettled", "needed")
-                # An untagged child, or a referrer, would have followed: so what it belongs to stays as well.
+                # An untagged child or a referrer would be deleted with its owners, so its owners are kept as well.
                 is_child = any(name in (images[owner].children or ()) for owner in needs[name])
                 if name in unsettled and (not row.tags if is_child else needs[name]):
                     assert not any((repo.path, owner) in gone for owner in needs[name])
@@ -293,14 +293,14 @@ AT = 20.0  # days ago
 @pytest.mark.parametrize(
     ("images", "known", "trusted"),
     [
-        pytest.param([image(n, f"v{n}", days=AT) for n in range(4)], [], True, id="nothing says otherwise"),
+        pytest.param([image(n, f"v{n}", days=AT) for n in range(4)], [], True, id="no fact contradicts it"),
         pytest.param([image(n, "2024-05-01", days=AT) for n in range(4)], [], False, id="tags name an earlier day"),
         pytest.param([image(n, "20261104", days=AT) for n in range(4)], [], True, id="the same day"),
         pytest.param([image(n, "nightly.2026.11.03-x", days=AT) for n in range(4)], [], False, id="the day before"),
         pytest.param([image(n, "2026-13-01", "20240230", days=AT) for n in range(4)], [], True, id="no days"),
         pytest.param([image(n, "120240501", days=AT) for n in range(4)], [], True, id="a number"),
-        pytest.param([image(n, days=AT) for n in range(4)], [image(3)], False, id="one was seen before"),
-        pytest.param([image(1, "2024-05-01", days=AT)], [], True, id="one image shares its push time with nobody"),
+        pytest.param([image(n, days=AT) for n in range(4)], [image(3)], False, id="one image was seen before"),
+        pytest.param([image(1, "2024-05-01", days=AT)], [], True, id="a single image"),
         pytest.param([image(n, "2024-05-01", days=AT + n) for n in range(4)], [], True, id="pushed on different days"),
         pytest.param(
             [image(n, "2024-05-01", days=AT) for n in range(2)] + [image(n, days=AT + n) for n in range(2, 4)],
@@ -337,8 +337,8 @@ def test_distrusts_a_shared_push_time_that_a_fact_contradicts(
         pytest.param(4, 0, 0, False, id="all were seen long before"),
         pytest.param(3, 2, 0, False, id="more than half"),
         pytest.param(2, 2, 0, True, id="half is not more than half"),
-        pytest.param(3, 0, 3, True, id="those that no scan saw count as well"),
-        pytest.param(1, 0, 0, True, id="one alone was pushed again"),
+        pytest.param(3, 0, 3, True, id="images that no scan saw count as well"),
+        pytest.param(1, 0, 0, True, id="a single image was pushed again"),
     ],
 )
 def test_distrusts_push_times_after_the_first_sight(moved: int, stayed: int, new: int, trusted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Policies as people write them: what is read, and every mistake with its exact words."""
+"""Policies as people write them: the rules that are read, and every mistake with its exact message."""
 
 from datetime import timedelta
 from typing import Any

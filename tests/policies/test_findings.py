@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a document, as mistakes with their place and the words of the form they are about."""
+"""Errors of pydantic in a document become mistakes with their path and the explanation of their form."""
 
 from typing import Annotated, ClassVar, Literal
 

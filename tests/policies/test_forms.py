@@ -1,4 +1,4 @@
-"""The keys of a rule: how each value is read, which key belongs to which verb, and the words for what is wrong."""
+"""The keys of a rule: how each value is read, which key belongs to which verb, and the message for each mistake."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What a repository's images are to each other: each digest once, newest first, with its indexes and subjects."""
+"""The graph of a repository: each digest once, newest first, with its indexes and subjects."""
 
 import pytest
 from hypothesis import given
@@ -158,16 +158,20 @@ class TestMerged:
 @pytest.mark.parametrize(
     ("images", "size"),
     [
-        pytest.param([index(1, lists=[2]), image(2, layers={"a": 60, "b": 30})], 90, id="of what it lists"),
-        pytest.param([index(1, lists=[2, 3]), image(2, layers={"a": 60}), image(3, layers={"a": 60})], 60, id="once"),
-        pytest.param([index(1, lists=[2], layers={"own": 1}), image(2, layers={"a": 60})], 61, id="with its own"),
+        pytest.param([index(1, lists=[2]), image(2, layers={"a": 60, "b": 30})], 90, id="an index with children"),
+        pytest.param(
+            [index(1, lists=[2, 3]), image(2, layers={"a": 60}), image(3, layers={"a": 60})],
+            60,
+            id="a shared blob counts once",
+        ),
+        pytest.param([index(1, lists=[2], layers={"own": 1}), image(2, layers={"a": 60})], 61, id="with its own blobs"),
         pytest.param([index(1, lists=[2]), index(2, lists=[3]), image(3, layers={"a": 7})], 7, id="however deep"),
         pytest.param([index(1, lists=[2]), index(2, lists=[1, 3]), image(3, layers={"a": 7})], 7, id="in a circle"),
-        pytest.param([index(1, lists=[2]), image(2, size=101)], 101, id="a child that tells its size alone"),
-        pytest.param([index(1, lists=[])], 0, id="of nothing"),
-        pytest.param([index(1, lists=[2, 3]), image(2)], None, id="a child is not here"),
-        pytest.param([index(1, lists=[2]), image(2, size=None)], None, id="a child tells no size"),
-        pytest.param([index(1, lists=[2]), index(2, lists=None)], None, id="an index below is unreadable"),
+        pytest.param([index(1, lists=[2]), image(2, size=101)], 101, id="a child that reports a size and no blobs"),
+        pytest.param([index(1, lists=[])], 0, id="an index without children"),
+        pytest.param([index(1, lists=[2, 3]), image(2)], None, id="a missing child"),
+        pytest.param([index(1, lists=[2]), image(2, size=None)], None, id="a child of unknown size"),
+        pytest.param([index(1, lists=[2]), index(2, lists=None)], None, id="an unreadable index as child"),
         pytest.param([index(1, lists=None)], None, id="it is unreadable itself"),
     ],
 )

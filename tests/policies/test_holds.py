@@ -24,7 +24,9 @@ A, B = image("a", "v1", "pr-1"), image("b")
         pytest.param(Hold(kind="digest", value=digest("a")), "a", id="a digest, wherever it is"),
         pytest.param(Hold(kind="digest", repository="shop/web", value=digest("a")), "", id="a digest elsewhere"),
         pytest.param(Hold(kind="image", value="crpb"), "b", id="an id"),
-        pytest.param(Hold(kind="image", value="crpold", digest=digest("b")), "b", id="an id that is another by now"),
+        pytest.param(
+            Hold(kind="image", value="crpold", digest=digest("b")), "b", id="an id that now belongs to another image"
+        ),
         pytest.param(Hold(kind="image", value="shop/api"), "ab", id="a path that looks like an id"),
         pytest.param(Hold(kind="image", value="shop"), "", id="a folder is no id"),
     ],

@@ -56,7 +56,7 @@ def test_describes_an_exceeded_limit(over: Exceeded, text: str) -> None:
 @pytest.mark.parametrize(
     ("before", "allowed"),
     [
-        pytest.param((2, 2, 2, 2), None, id="four plans say nothing"),
+        pytest.param((2, 2, 2, 2), None, id="four plans are too few to compare with"),
         pytest.param((2, 2, 2, 2, 2), 6, id="three times two"),
         pytest.param((3, 3, 3, 3, 3), None, id="seven are not more than three times three"),
         pytest.param((0, 0, 0, 0, 0), 3, id="of plans without a deletion: three"),

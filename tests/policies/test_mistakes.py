@@ -1,4 +1,4 @@
-"""A mistake of a document in one line: its place, what was found there, what to write instead."""
+"""A mistake of a document in one line: its path, the wrong value, and the remedy."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Push times that many images share, and counts where equal times have no order: nobody knows which is the newest."""
+"""Push times that many images share, and counts where equal times have no order: the newest image is unknown."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ SAME = [image(f"same {n}", days=50) for n in range(3)]
 
 
 def kept(rules: list[dict[str, Any]], *repositories: Repository, keep: int = 0, **plan_context: Any) -> set[str]:
-    """The ids of what stays."""
+    """The ids of the kept images."""
     plan = make_plan(
         repositories, policy(*rules), NOW, keep_per_repository=keep, plan_context=plan_context.get("at", FIRST_SEEN)
     )

@@ -30,13 +30,16 @@ def named(*blobs: Blob, tag: str = "go", config: Blob | None = None, of: object 
 @pytest.mark.parametrize(
     ("plans", "freed", "whole"),
     [
-        pytest.param([[named(Blob("a", 5), Blob("b", 7))]], 12, 12, id="all goes"),
-        pytest.param([[named(Blob("a", 5), Blob("a", 5))]], 5, 5, id="one blob twice in one image"),
+        pytest.param([[named(Blob("a", 5), Blob("b", 7))]], 12, 12, id="every image is deleted"),
+        pytest.param([[named(Blob("a", 5), Blob("a", 5))]], 5, 5, id="an image that names a blob twice"),
         pytest.param([[named(Blob("a", 5), config=Blob("a", 5))]], 5, 5, id="as a layer and as the config"),
         pytest.param([[named(Blob("a", 5)), named(Blob("a", 5), of=2)]], 5, 5, id="in two that go"),
-        pytest.param([[named(Blob("a", 5)), named(Blob("a", 5), of=2, tag="keep")]], 0, 5, id="in one that stays"),
+        pytest.param([[named(Blob("a", 5)), named(Blob("a", 5), of=2, tag="keep")]], 0, 5, id="a blob of a kept image"),
         pytest.param(
-            [[named(Blob("a", 5))], [named(Blob("a", 5), tag="keep")]], 0, 5, id="that stays in another repository"
+            [[named(Blob("a", 5))], [named(Blob("a", 5), tag="keep")]],
+            0,
+            5,
+            id="a blob of a kept image in another repository",
         ),
         pytest.param([[named(Blob("a", 5))], [named(Blob("a", 5))]], 5, 5, id="the same image in two repositories"),
         pytest.param([[named(Blob("a", 5), Blob("a", 3))]], 3, 3, id="two sizes: the smallest"),

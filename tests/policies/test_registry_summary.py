@@ -1,4 +1,4 @@
-"""What repositories are to each other: subjects that are somewhere else, the newest of the registry."""
+"""The summary of a registry: subjects in other repositories, and its newest images."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What rules say of images: three-valued answers, and who takes a place in a count."""
+"""The answers of rules about images: yes, no or unknown, and the images that a count includes."""
 
 from typing import Any
 
@@ -61,8 +61,8 @@ def test_counts_a_digest_once_at_its_newest_time() -> None:
         pytest.param(2, (TODAY, A), True, id="before both"),
         pytest.param(2, (YESTERDAY, A), True, id="of equal times, the lower digest"),
         pytest.param(2, (YESTERDAY, C), False, id="of equal times, the higher digest"),
-        pytest.param(3, (YESTERDAY - DAY, A), True, id="after both, and there is a third place"),
-        pytest.param(0, (TODAY, A), False, id="no place at all"),
+        pytest.param(3, (YESTERDAY - DAY, A), True, id="older than both of three to keep"),
+        pytest.param(0, (TODAY, A), False, id="none to keep"),
     ],
 )
 def test_keeps_an_image_that_may_match_if_fewer_than_n_rank_before_it(n: int, perhaps: Any, kept: bool) -> None:
@@ -73,7 +73,7 @@ def test_keeps_an_image_that_may_match_if_fewer_than_n_rank_before_it(n: int, pe
 
 
 def causes(n: int, *images: Image) -> dict[str, str]:
-    """What becomes of the images of `a` beside one in `b`, when the newest N of the registry stay."""
+    """The decisions about the images of `a`, with one more in `b`, if the newest N of the registry are kept."""
     rules = policy(EVERYTHING, {"name": "newest", "keep": {"newest": n, "per": "registry"}})
     plan = make_plan([repository("a", *images), repository("b", image("b", days=5))], rules, NOW)
     return {decision.id.removeprefix("crp"): decision.cause for decision in plan.decisions}

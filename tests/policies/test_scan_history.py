@@ -1,4 +1,4 @@
-"""What complete scans have seen: packed and unpacked, over any history the same as a plain dict would say."""
+"""The history of complete scans, packed and unpacked; it always equals a plain dict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ from policies.scan_history import (
 )
 from tests.support.builders import DAY, NOW, digest, image
 
-# Two begin with the same eight bytes, one is of another kind: what looks digests up must not mix any of them up.
+# Two digests begin with the same eight bytes, one has another algorithm: a lookup must not confuse them.
 ALIKE = ("sha256:" + "ab" * 8 + "00" * 24, "sha256:" + "ab" * 8 + "11" * 24)
 NAMES = (digest(1), digest(2), digest(3), *ALIKE, "sha512:" + "0" * 128)
 TAGS = ((), ("a",), ("b",), ("a", "b"))
 
-Listing = Mapping[str, tuple[str, ...]]  # digest -> tags: what one scan sees
+Listing = Mapping[str, tuple[str, ...]]  # digest -> tags of one scan
 listings = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(TAGS))
 
 
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Scan:
-    """One complete scan, what we deleted since the one before, and how it is taken."""
+    """One complete scan, our deletions since the scan before, and whether a person accepts its absences."""
 
     listing: Listing
     ours: frozenset[str] = frozenset()
@@ -73,7 +73,7 @@ def modelled(before: Mapping[str, Entry], scan: Scan, now: datetime, accepted: d
     for name, tags in scan.listing.items():
         known = before.get(name)
         if known is not None and known.missing is not None:
-            known = None  # what was missing and is there again begins anew
+            known = None  # a missing image that returned is new
         same = known is not None and known.tags == tags
         after[name] = Entry(tags, known.first if known else now, known.since if known and same else now)
     for name, known in before.items():
@@ -194,7 +194,7 @@ def parts(*known: tuple[int, int, int], since: int | None = None) -> list[Absent
         pytest.param(parts((10, 0, 0)), Vanished(0, 0.0), False, id="all there"),
         pytest.param(parts((10, 2, 0)), Vanished(2, 0.2), False, id="a fifth is not more than a fifth"),
         pytest.param(parts((10, 3, 0)), Vanished(3, 0.3), True, id="more than a fifth"),
-        pytest.param(parts((3, 1, 0)), Vanished(1, 1 / 3), True, id="one of three: no floor"),
+        pytest.param(parts((3, 1, 0)), Vanished(1, 1 / 3), True, id="one of three: small registries count as well"),
         pytest.param(parts((97, 0, 0), (3, 3, 0)), Vanished(3, 0.03), False, id="a small repository gone whole"),
         pytest.param(parts((10, 0, 3), since=20), Vanished(0, 0.3), True, id="still missing, and counted before"),
         pytest.param(

@@ -1,4 +1,4 @@
-"""What an image refers to, above all by a list: the tag alone makes an index no list of referrers."""
+"""The subjects of images, above all by lists of referrers: the tag alone does not make an index a list."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_an_index_is_a_list_only_if_all_its_entries_have_its_subject(
     its = Image(digest=its.digest, tags=its.tags, children=tuple(row.digest for row in listed))
     by_digest = {row.digest: row for row in (its, *listed)}
     assert fallback_list(its, by_digest) == expected
-    for missing in listed:  # what is not there proves nothing
+    for missing in listed:  # a missing entry proves nothing
         rest = {row: image for row, image in by_digest.items() if row != missing.digest}
         assert (fallback_list(its, rest) or FallbackList("", certain=False)).certain is False
 
@@ -96,7 +96,7 @@ def decided(rules: list[dict[str, Any]], *images: Image) -> RepositoryPlan:
 
 
 def waves(plan: RepositoryPlan) -> dict[str, int]:
-    """What goes, and in which wave."""
+    """The deleted images with their waves."""
     return {deletion.image.id.removeprefix("crp"): deletion.wave for deletion in plan.deletions}
 
 
@@ -118,7 +118,7 @@ def test_keeps_a_list_with_its_subject_and_does_not_count_it() -> None:
 
 
 def test_an_index_of_images_keeps_its_children_whatever_it_is_called() -> None:
-    """Tagged by the hash of what it was built from, or of an image that is here."""
+    """The tag is the hash of the image's source, or of an existing image."""
     for of in ("inputs", 1):
         images = image(1, "old"), image(8), image(9), list_of(of, 8, 9, days=1)
         assert waves(decided([TAGGED, EVERYTHING], *images[1:])) == {}

@@ -1,4 +1,4 @@
-"""Durations, sizes and shares: what is read, what is refused and in which words."""
+"""Durations, sizes and shares: the values that are read, and the message for each refused value."""
 
 from collections.abc import Callable
 from datetime import timedelta

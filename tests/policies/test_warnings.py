@@ -1,4 +1,4 @@
-"""What a plan warns of: keep rules that keep nothing, counts without an order."""
+"""The warnings of a plan: keep rules that keep nothing, counts without an order."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def keeping(*rules: dict[str, Any], images: tuple[Image, ...], plan_context: Pla
         pytest.param({"newest": 1}, True, id="a count"),
         pytest.param({"newest": 1, "per": "registry"}, True, id="a count of the registry"),
         pytest.param({"newest": 0}, False, id="the newest none"),
-        pytest.param({"larger_than": "1KiB"}, True, id="what is unknown is kept"),
+        pytest.param({"larger_than": "1KiB"}, True, id="an image with an unknown fact is kept"),
         pytest.param({"larger_than": "1KiB", "tags": ["v1"]}, False, id="too small"),
     ],
 )

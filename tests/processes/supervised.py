@@ -9,7 +9,7 @@ from worker.processes.supervisor import Program, StoppedError, Supervisor, signa
 if __name__ == "__main__":
     programs = [Program(name, tuple(command), stop_seconds) for name, command, stop_seconds in json.loads(sys.argv[1])]
     with signals_blocked(), suppress(StoppedError):
-        supervisor = Supervisor(lambda line: print(line, flush=True))  # noqa: T201 -- what the test reads
+        supervisor = Supervisor(lambda line: print(line, flush=True))  # noqa: T201 -- the test reads it
         try:
             supervisor.start(programs)
             supervisor.watch()

@@ -22,7 +22,7 @@ def sandbox(tmp_path):
 
 
 def health(sandbox):
-    """The health page's document; empty while nobody answers."""
+    """The document of the health page; empty while the server does not respond."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{sandbox.port}/healthz", timeout=5) as answer:
             return json.load(answer)

@@ -25,7 +25,7 @@ class TestRequests:
         registry.push_image("shop/api", "old", layers=["a"])
         run = harness.sweep()
         second = harness.open(dry_run=True)
-        assert find(harness, run.id).run_id == run.id  # a dry run is in nobody's way
+        assert find(harness, run.id).run_id == run.id  # a dry run does not block a restore
         lifecycle.abort(harness.store, second, datetime.now(UTC))
         third = harness.open()
         for words in (run.id, "shop/api:old"):

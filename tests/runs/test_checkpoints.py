@@ -43,14 +43,14 @@ def test_one_process_halts_at_a_requested_checkpoint_until_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observed: list[str]
 ) -> None:
     monkeypatch.setenv(HALTS, str(tmp_path))
-    reach("run_opened")  # nobody asked for a halt there
+    reach("run_opened")  # no halt was requested there
     (tmp_path / "delete_sent").touch()
     halted = tmp_path / "delete_sent.halted"
     halting = threading.Thread(target=reach, args=("delete_sent",))
     halting.start()
     until(halted.exists, what="the halt")
     assert halted.read_text() == str(os.getpid())
-    reach("delete_sent")  # another comes by, and does not halt
+    reach("delete_sent")  # a second process passes and does not halt
     assert halting.is_alive()
     halted.unlink()
     halting.join(10)

@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 class Source:
-    """A file that says what is in use."""
+    """A file with the images in use."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.path = folder / "in-use.txt"

@@ -1,4 +1,4 @@
-"""When a registry is due: both changes of daylight saving in several zones, and what holds for every line."""
+"""When a registry is due: both changes of daylight saving in several zones, and properties of every cron line."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -182,7 +182,7 @@ def changes(zone: str, year: int = 2025, years: int = 3) -> list[datetime]:
     """When the clocks of a zone are put forward or back, to the quarter of an hour. No two changes are on one day."""
 
     def differ(start: datetime, length: timedelta, count: int) -> list[datetime]:
-        """Of so many instants from `start` on those after which the clocks are put forward or back before the next."""
+        """The instants, out of these after `start`, before whose successor the clocks go forward or back."""
         instants = [start + n * length for n in range(count + 1)]
         offsets = [at.astimezone(zone_of(zone)).utcoffset() for at in instants]
         return [at for at, before, after in zip(instants, offsets, offsets[1:], strict=False) if before != after]

@@ -21,7 +21,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def module_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """One store for all tests of a module, on each database; each test empties what it needs empty."""
+    """One store for all tests of a module, on each database; each test empties the tables that it uses."""
     folder = tmp_path_factory.mktemp("store")
     in_postgres = request.param == "postgresql"
     store = open_store(

@@ -309,7 +309,7 @@ def test_detects_an_inserted_row(store: Store) -> None:
 
 
 def test_records_outcomes_despite_an_inserted_row(store: Store) -> None:
-    """Though it has the number that comes next."""
+    """Although it has the next number."""
     fill(store, 5)
     with store.write() as connection:
         connection.execute(insert(audit).values(row(6) | {"seq": 6}))
@@ -341,7 +341,7 @@ def test_rewritten_chains_lack_the_noted_hashes(store: Store) -> None:
 
 
 def test_chains_an_outcome_recorded_after_the_end_of_its_run(store: Store) -> None:
-    """By a worker that was out of touch: what it deleted is true all the same."""
+    """By a worker that lost contact: its deletion is a fact and stays recorded."""
     fill(store, 5)
     finish(store)
     before, noted = verified(store).head, last_of(store, "staging")
@@ -370,7 +370,7 @@ def test_forgets_runs_in_the_order_of_their_ends_and_the_rest_verifies(store: St
     assert (check.rows, check.broken, check.head) == (9, None, head)
     assert verified(store, of_staging).broken is None  # the chain of runs keeps it
     assert (chained.forget(store, START + 8 * DAY), chained.forget(store, START + 99 * DAY)) == (0, 6)
-    assert (verified(store, head).rows, verified(store, head).broken) == (3, None)  # the run that goes on
+    assert (verified(store, head).rows, verified(store, head).broken) == (3, None)  # the run that continues
     finish(store, "open", at=START + 100 * DAY)
     assert chained.forget(store, START + 101 * DAY) == 3
     check = verified(store, head)
@@ -433,7 +433,7 @@ def test_an_export_verifies_by_the_documented_recipe(store: Store) -> None:
 
 
 def run_recipe(store: Store, *arguments: str) -> list[str]:
-    """What the script of the documentation says of an export, oldest first."""
+    """The output of the documented script for an export, oldest first."""
     page = (ROOT / "docs" / "audit.md").read_text()
     script = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "hashlib" in code)
     with store.read() as connection:

@@ -83,12 +83,12 @@ def counted(store: Store) -> Store:
 @pytest.mark.parametrize(
     ("taken", "freed", "total"),
     [
-        pytest.param([{0: True}], [{0: 0}], 0, id="others name it still"),
+        pytest.param([{0: True}], [{0: 0}], 0, id="other images still reference it"),
         pytest.param([{0: True, 1: True, 2: True}], [{0: 0, 1: 0, 2: ONE + TWO}], ONE + TWO, id="the last frees both"),
         pytest.param(
             [{1: True}, {2: True}, {0: True}], [{1: 0}, {2: TWO}, {0: ONE}], ONE + TWO, id="each with its last"
         ),
-        pytest.param([{0: False, 1: False, 2: False}], [{0: 0, 1: 0, 2: 0}], 0, id="by others alone"),
+        pytest.param([{0: False, 1: False, 2: False}], [{0: 0, 1: 0, 2: 0}], 0, id="only others deleted references"),
         pytest.param(
             [{1: True}, {2: False, 0: False}], [{1: 0}, {2: TWO, 0: ONE}], ONE + TWO, id="we deleted one reference"
         ),

@@ -30,7 +30,7 @@ def store(module_store: Store) -> Store:
 
 @pytest.fixture(params=ROWS, ids=lambda row: row[0].name)
 def row(request: pytest.FixtureRequest, store: Store) -> tuple[Table, dict[str, str | int]]:
-    """A row that nobody holds."""
+    """A row that has no holder."""
     table, key, values = request.param
     with store.write() as connection:
         connection.execute(delete(table))

@@ -55,7 +55,7 @@ def test_sums_all_runs_of_a_registry(store: Store) -> None:
         ({"state": "planned", "planned": 9, "mode": "dry-run"}, 0, True),
         (ENDED | {"planned": 9}, 0, False),
     ],
-    ids=["deleting", "blocked", "a dry run waits for nobody", "finished"],
+    ids=["deleting", "blocked", "a dry run has no backlog", "finished"],
 )
 def test_the_backlog_counts_images_that_a_run_may_still_delete(
     store: Store, facts: dict[str, Any], backlog: int, active: bool

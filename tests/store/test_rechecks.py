@@ -16,7 +16,7 @@ FRESH = NOW - 10 * 60 * SECOND
     ("rechecked_at", "claimed"),
     [
         pytest.param(None, True, id="never listed"),
-        pytest.param(FRESH, True, id="as long ago as is allowed, and so too long"),
+        pytest.param(FRESH, True, id="at the limit of the allowed age"),
         pytest.param(FRESH + SECOND, False, id="listed lately"),
         pytest.param(NOW, False, id="listed now"),
         pytest.param(NOW + SECOND, True, id="listed in the future: a clock was set back"),

@@ -60,11 +60,11 @@ def test_an_item_of_a_later_wave_gives_no_repository_to_try(store: Store) -> Non
         pytest.param({}, {}, True, id="by the run before"),
         pytest.param({}, {"outcome_cause": "changed"}, False, id="for another cause"),
         pytest.param({}, {"repository": "elsewhere"}, False, id="in another repository"),
-        pytest.param({"mode": "dry-run"}, {}, False, id="a dry run tells nothing"),
-        pytest.param({"state": "blocked"}, {}, False, id="a run that waits tells nothing"),
+        pytest.param({"mode": "dry-run"}, {}, False, id="a dry run does not count"),
+        pytest.param({"state": "blocked"}, {}, False, id="a waiting run does not count"),
         pytest.param({"registry_key": "another"}, {}, False, id="another registry"),
         pytest.param({"planned": 0}, {}, False, id="a run that planned nothing"),
-        pytest.param({"opened_at": NOW - 3 * HOUR}, {}, False, id="not the last one"),
+        pytest.param({"opened_at": NOW - 3 * HOUR}, {}, False, id="not the last run"),
     ],
 )
 def test_knows_whether_the_last_run_found_an_image_locked(

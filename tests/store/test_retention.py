@@ -73,7 +73,7 @@ def test_keeps_the_audit_for_its_own_retention(simulator: Simulator, make_harnes
 def test_keeps_the_inventory_of_a_plan_that_is_being_written(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
-    """Two registries may have a repository of the same content: empty ones are all alike."""
+    """Two registries may have repositories of equal content, for example empty ones."""
     harness = make_harness()
     if harness.store.engine.dialect.name == "sqlite":
         pytest.skip("one writer at a time")

@@ -195,7 +195,7 @@ def test_counts_consecutive_systemic_failures(store: Store) -> None:
         assert runs.count_failure(connection, "run-1", first=True) == 1
         add_item(connection, 0, image(0), refused="no")
         runs.reset_failures(connection, "run-1")
-        assert get(connection).systemic_failures == 1  # what a refusal is about is not known yet
+        assert get(connection).systemic_failures == 1  # the cause of the refusal is not known yet
         add_item(connection, 1, image(1), refused="no", state="skipped")
         connection.execute(run.update().values(systemic_failures=4))
         connection.execute(item.update().where(item.c.number == 0).values(state="failed"))

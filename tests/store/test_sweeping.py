@@ -132,11 +132,19 @@ def ready_batches(store: Store) -> list[int]:
     ("batches", "published"),
     [
         pytest.param([{}, {"done": True}, {}], [0, 2], id="a done batch is not published"),
-        pytest.param([{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="nor what somebody holds"),
         pytest.param(
-            [{"published_at": NOW - HOUR}, {"published_at": NOW - HOUR + SECOND}], [0], id="nor recently published"
+            [{"lease_until": NOW}, {"lease_until": NOW - SECOND}], [1], id="a batch with a holder is not published"
         ),
-        pytest.param([{}, {"wave": 1}, {"wave": 1, "repository": "elsewhere"}], [0, 2], id="nor a later wave"),
+        pytest.param(
+            [{"published_at": NOW - HOUR}, {"published_at": NOW - HOUR + SECOND}],
+            [0],
+            id="a recently published batch is not published",
+        ),
+        pytest.param(
+            [{}, {"wave": 1}, {"wave": 1, "repository": "elsewhere"}],
+            [0, 2],
+            id="a batch of a later wave is not published",
+        ),
         pytest.param([{"done": True}, {"wave": 1}], [1], id="a wave whose turn has come"),
         pytest.param([{"published_at": NOW - 2 * HOUR}, {}], [1, 0], id="batches that were never published come first"),
     ],
@@ -259,7 +267,7 @@ def test_a_series_of_failures_ends_when_the_registry_works(
 @pytest.mark.parametrize(
     ("more", "done"),
     [
-        pytest.param({}, [True, False, False, False, True], id="of which nothing is left"),
+        pytest.param({}, [True, False, False, False, True], id="without unfinished items"),
         pytest.param(
             {"states": ("intent", "accepted")}, [True, True, False, False, True], id="with known outcomes only"
         ),

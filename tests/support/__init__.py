@@ -1,4 +1,4 @@
-"""What tests share, and where to find it. No tests of the program.
+"""The helpers that tests share, and where they are. No tests of the program.
 
 - Images and policies: `builders` (by number, in a few words), `strategies` (for Hypothesis), `small_registry`.
 - Registries: `memory_registry` in this process; `simulator` (Yandex) and `oci.fake` over HTTP; `oci.server` is real.

@@ -45,7 +45,7 @@ class ApiServer:
         self.page = 500  # objects at most, whatever is asked for
         self.missing: set[str] = set()  # resources that this server does not have
         self.forbidden: set[tuple[str, str]] = set()  # (resource, namespace or "*")
-        self.faults: dict[str, list[str]] = defaultdict(list)  # what happens to the next requests for a resource
+        self.faults: dict[str, list[str]] = defaultdict(list)  # the faults of the next requests for a resource
         self.requests: list[str] = []
         self.unknown: list[str] = []
         self.released = threading.Event()  # lets requests that are kept waiting go

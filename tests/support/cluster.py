@@ -165,7 +165,7 @@ class Cluster:
         return (self.folder / f"{name}.log").read_text()
 
     def finished(self, run_id: str, timeout: float = 60, *, supervised: bool = False) -> Run:
-        """The run when it is finished. `supervised`: processes that end meanwhile are started again."""
+        """The run when it is finished. `supervised`: restart processes that end before that."""
 
         def over() -> Run | None:
             if supervised:

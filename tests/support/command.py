@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Result:
-    """What a call of the command left behind."""
+    """The result of a call of the command."""
 
     def __init__(self, code: int, out: bytes, err: bytes) -> None:
         self.code = code
@@ -50,7 +50,7 @@ class Result:
 
 
 def called(*words: str, cwd: Path, timeout: float = 60, **environ: str) -> Result:
-    """Call registry-gc in a folder; what it left behind. Without the settings of the environment that tests run in."""
+    """Call registry-gc in a folder, without the settings of the tests' own environment."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_GC_")} | environ
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         asked = {"words": words, "cwd": str(cwd), "environ": environment, "seconds": timeout}
@@ -61,7 +61,7 @@ def called(*words: str, cwd: Path, timeout: float = 60, **environ: str) -> Resul
 
 
 def on_a_terminal(command: Sequence[str], cwd: Path, columns: int = 100) -> tuple[int, str]:
-    """Run a command with a terminal as its standard output and error; what it wrote there."""
+    """Run a command with a terminal as its standard output and error; return the output."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower)

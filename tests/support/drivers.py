@@ -1,4 +1,4 @@
-"""What the registry tests share: settings for a simulator, a client of little patience, a server that says anything."""
+"""Helpers of registry tests: settings for a simulator, a client with short time-outs, a server of any response."""
 
 import contextlib
 import socket
@@ -46,7 +46,7 @@ def settings_for(simulator: Simulator, token: Path, **changes: Any) -> RegistryS
 
 
 def with_defaults(**changes: Any) -> RegistrySettings:
-    """Settings with what these tests do not care about filled in."""
+    """Settings with defaults for the keys that these tests do not need."""
     given: dict[str, Any] = {
         "name": "production",
         "kind": "yandex-container-registry",
@@ -87,7 +87,7 @@ def deleted(driver: Driver, image: Image, seconds: float = 10.0) -> Deletion:
 
 @contextlib.contextmanager
 def answering(response: bytes | Callable[[socket.socket, bytes], None]) -> Iterator[str]:
-    """The URL of a server that gives every connection these bytes (or what the function sends) and closes it."""
+    """The URL of a server that sends these bytes (or the function's) on every connection and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

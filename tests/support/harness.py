@@ -88,7 +88,7 @@ class Harness:
     """Carries out task calls, and those that they publish, until none waits."""
 
     def __init__(self, served: Served, folder: Path, *, store: str | None = None, **registry: Any) -> None:
-        self.simulator: Any = served  # what the simulator can be asked is asked only of it
+        self.simulator: Any = served  # the simulator's control plane exists only for the simulator
         self.folder = folder
         self._store_url = store
         self.path = write(folder, document(served, folder, store=store, **registry))
@@ -142,7 +142,7 @@ class Harness:
         return run_id, self.carry_out(task_calls, until="gc.delete_batch")
 
     def go_on(self, run_id: str, *, times: int = 6) -> None:
-        """Publish and carry out what is left of a run, a few times over, as minutes of reconcile would."""
+        """Publish and carry out the remaining task calls of a run, a few times, as some minutes of reconcile would."""
         for _ in range(times):
             self.write(update(batch).values(published_at=None))
             self.carry_out(lifecycle.next_task_calls(self.store, run_id, datetime.now(UTC)))

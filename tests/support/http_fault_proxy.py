@@ -51,7 +51,7 @@ class ProxyResponse:
 
 ForwardRequest = Callable[[], ProxyResponse]
 Action = Callable[[ProxiedRequest, ForwardRequest], ProxyResponse]
-"""What becomes of a request; `Forward` has the server answer it."""
+"""The treatment of a request; with `Forward` the server answers it."""
 
 
 def respond_with(reply: ProxyResponse) -> Action:
@@ -77,7 +77,7 @@ def half_of_body(asked: ProxiedRequest, forward: ForwardRequest) -> ProxyRespons
 
 
 def cut_after(size: int) -> Action:
-    """Send so many bytes of the body, and close the connection."""
+    """Send this many bytes of the body, and close the connection."""
     return lambda asked, forward: replace(forward(), fate="cut", size=size)
 
 

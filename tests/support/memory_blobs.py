@@ -20,7 +20,9 @@ class MemoryBlobs:
     linked: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by repository
     deleted: set[str] = field(default_factory=set)  # manifests
     remembered: set[str] = field(default_factory=set)  # manifests and blobs that were freed behind the cache's back
-    freed_at_once: set[str] = field(default_factory=set)  # what a collector frees just after the next manifest is put
+    freed_at_once: set[str] = field(
+        default_factory=set
+    )  # blobs that a collector frees right after the next push of a manifest
 
     def push(self, path: str, data: bytes, media_type: str) -> Descriptor:
         digest = digest_of(data)

@@ -72,7 +72,7 @@ class Fault:
     path: str | None = None  # in one repository only
     what: str | None = None  # about one tag or digest only
     lost: Lost = "clean"
-    answer: RegistryError | None = None  # instead of what `error` names
+    answer: RegistryError | None = None  # instead of `error`
 
     def strikes(self, call: Call, path: str | None, what: str = "") -> bool:
         if self.call != call or self.times <= 0 or self.path not in (None, path) or self.what not in (None, what):

@@ -101,7 +101,7 @@ class MemoryRegistry:
     """The in-memory registry."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    strict: bool = True  # whether it refuses to delete what an index lists
+    strict: bool = True  # whether it refuses to delete a child of an index
     repositories: dict[str, dict[str, Instance]] = field(default_factory=dict)  # path -> digest -> instance
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     asked: list[tuple[Call, str, str]] = field(default_factory=list)  # call, repository, tag or digest, in order
@@ -143,7 +143,7 @@ class MemoryRegistry:
     def push(
         self, path: str, content: Content, tags: tuple[str, ...], age: timedelta, *, new_time: bool = True
     ) -> None:
-        """Push content under these tags, which leave whatever carried them. What is there already keeps its id."""
+        """Push content and move these tags to it. An existing image keeps its id."""
         self.changes += 1
         self.known[content.digest] = content
         images = self.repositories.setdefault(path, {})

@@ -1,4 +1,4 @@
-"""A sandbox for our processes: a configuration and a state folder, the processes, their logs and what they leave."""
+"""A sandbox for our processes: a configuration and a state folder, the processes, their logs and their leftovers."""
 
 import json
 import os
@@ -133,6 +133,6 @@ class Running:
         assert text in self.log(), self.log()[-2000:]
 
     def stop(self, *, timeout: float = 60) -> int:
-        """SIGTERM; the exit code. Celery may wait 30 s for a pool process whose last result nobody reads any more."""
+        """SIGTERM; the exit code. Celery may wait 30 s for a pool process whose last result no process reads."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)

@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import zstandard
 
-PIECE = 40  # characters: what was cut from a long secret is one, too
-FRAME = bytes.fromhex("28b52ffd")  # how what zstandard packed begins
+PIECE = 40  # characters: a part of a long secret counts as well
+FRAME = bytes.fromhex("28b52ffd")  # the first bytes of data packed by zstandard
 
 
 def forms(secret: str) -> dict[str, bytes]:
@@ -65,7 +65,7 @@ class Sentinels:
 
 
 def unpacked(content: bytes) -> Iterator[bytes]:
-    """The bytes themselves, and what is packed in them."""
+    """The bytes themselves, and their unpacked contents."""
     yield content
     for frame in re.finditer(re.escape(FRAME), content):
         try:

@@ -14,7 +14,7 @@ from worker.store import Store, open_store
 
 _numbers = itertools.count()
 _models: dict[int, str] = {}  # by port: the database that others are copies of
-_compiled: dict[str, dict[Any, Any]] = {}  # by dialect: what SQLAlchemy made of each query
+_compiled: dict[str, dict[Any, Any]] = {}  # by dialect: the compiled queries of SQLAlchemy
 
 
 def opened(url: str) -> Store:

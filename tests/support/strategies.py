@@ -1,6 +1,6 @@
 """Registries as no sane person fills them: no date, no size, repeated rows, boundary ages, giants, circles.
 
-Names are drawn from a handful, so that repositories share blobs and digests, and indexes list what is and is not there.
+Names are drawn from a handful, so that repositories share blobs and digests. Indexes list existing and missing images.
 """
 
 from datetime import timedelta
@@ -35,7 +35,7 @@ _blobs = st.builds(
 
 
 def _rarely(common: Any, rare: Any, once_in: int = 25) -> st.SearchStrategy[Any]:
-    """Nearly always `common`: what keeps a whole repository must not be in each of them, or nothing is ever deleted."""
+    """Nearly always `common`: a fact that keeps a whole repository must be rare, or nothing is ever deleted."""
     return st.sampled_from([common] * (once_in - 1) + [rare])
 
 

@@ -35,11 +35,11 @@ class TcpFaultProxy:
         self._lose = count
 
     def cut_after(self, size: int, count: int = 1) -> None:
-        """Cut the next connections after so many bytes of responses."""
+        """Cut the next connections after this many bytes of responses."""
         self._cut, self._after = count, size
 
     def black_hole(self, seconds: float) -> None:
-        """Hold back all bytes and all new connections for so many seconds."""
+        """Hold back all bytes and all new connections for this many seconds."""
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._close_for, seconds)
 

@@ -12,7 +12,7 @@ from worker.runs.hold_requests import hold_of, place
 
 @pytest.fixture
 def hostile(simulator, make_harness):
-    """A registry whose tags and errors are what they should not be, and a run over it."""
+    """A registry whose tags and errors have control characters, and a run over it."""
     for number in range(5):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=timedelta(days=30))
     for name, text in HOSTILE.items():

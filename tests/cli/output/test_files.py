@@ -64,7 +64,7 @@ def test_an_unwritable_output_is_rejected_before_the_work(gc, tmp_path, path, me
 
 
 def test_a_file_keeps_its_mode_and_its_links(tmp_path):
-    """What is replaced is the file behind the links, in its own folder, with the mode that it has."""
+    """Replaces the file behind the links, in its own folder, and keeps its mode."""
     folder = tmp_path / "results"
     folder.mkdir()
     kept = folder / "result"

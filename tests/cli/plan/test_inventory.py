@@ -42,7 +42,7 @@ def saved(tmp_path):
 
 def test_an_inventory_gives_the_same_decisions_as_its_registry(simulator, make_harness, gc):
     simulator.fill("demo")
-    # What a scan has read of untagged images is stored: an inventory carries it as well.
+    # A scan stores the facts that it reads of untagged images; an inventory contains them as well.
     make_harness(rules=[{"name": "leftovers", "delete": {"untagged": True}}], mode="dry-run").sweep()
     make_harness()
     (listed,) = [gc("inventory", "production", "--output", "inventory.ndjson")]

@@ -1,4 +1,4 @@
-"""`plan` of a registry over real HTTP: what it prints."""
+"""The output of `plan` for a registry over real HTTP."""
 
 from datetime import timedelta
 

@@ -22,7 +22,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def push_unreadable(registry: FakeRegistry, *tags: str) -> str:
-    """What says that it is an image, and lists manifests."""
+    """A manifest with the media type of an image that lists manifests."""
     inner = registry.push("shop/api", layers=[b"inner"])
     body = json.dumps({"schemaVersion": 2, "mediaType": m.IMAGE, "manifests": [inner.descriptor.document()]})
     return registry.put("shop/api", body.encode(), m.IMAGE, *tags).digest

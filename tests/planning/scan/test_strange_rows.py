@@ -1,4 +1,4 @@
-"""Invalid rows of a registry: their images stay, and the rest of the run goes on, on every store."""
+"""Invalid rows of a registry: their images are kept, and the run continues for all others, on every store."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Runs with an unusual plan, with impossible push times, and on a registry that is read-only or gone."""
+"""Runs with an unusual plan, with impossible push times, and on a registry that is read-only or does not exist."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ OLD = [{"name": "old", "delete": {"older_than": "14d"}}]
 
 
 def earlier_runs(harness: Harness, *planned: int, outcome: str = "succeeded", with_plan: bool = True) -> None:
-    """Runs of the registry that ended long ago, with plans of so many images."""
+    """Add runs of the registry that ended long ago, with plans of these sizes."""
     with harness.store.write() as connection:
         registry = harness.settings.registries["production"]
         for number, images in enumerate(planned):
@@ -200,7 +200,7 @@ class TestEndOfARegistry:
 
 
 def everything(harness: Harness) -> dict[str, Any]:
-    """Whatever is known of the registry beside its runs."""
+    """The stored facts about the registry, except its runs."""
     with harness.store.read() as connection:
         tables = (manifest, audit, repository)
         kept = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in tables}

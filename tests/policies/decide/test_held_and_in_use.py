@@ -1,4 +1,4 @@
-"""What decides beside the rules: holds and evidence of use, for images, indexes and what belongs to them."""
+"""Decisions by holds and evidence of use, for images, indexes, their children and referrers."""
 
 import pytest
 
@@ -13,7 +13,7 @@ NO_TAGS = policy({"delete": {"untagged": True}})
 
 
 def kept(images, plan_context, rules=ALL):
-    """By name: cause and reason of what stays."""
+    """Cause and reason of each kept image, by name."""
     plan = make_plan([repository("shop/api", *images)], rules, NOW, plan_context=plan_context)
     names = {row.digest: row.id.removeprefix("crp") for row in images}
     return {

@@ -1,4 +1,4 @@
-"""An unreadable image that a person has set aside: it stays by itself, and what it may list goes by the rules."""
+"""An unreadable image that a person ignores: it is kept, and the rules decide about the images that it may list."""
 
 import pytest
 

@@ -93,31 +93,31 @@ CASES: list[Any] = [
         [EVERYTHING],
         [image(1), index(2, lists=None)],
         ("keep", "unreadable", None, f"index {SHORT_2} could not be read and may list it"),
-        id="beside an unreadable index",
+        id="an image in the repository of an unreadable index",
     ),
     pytest.param(
         [EVERYTHING, RELEASES],
         [image(1, "v1"), index(2, lists=None)],
         ("keep", "kept_by_rule", "releases", "tag v1 matches v*"),
-        id="its own keep rule comes first",
+        id="a keep rule precedes an unreadable index",
     ),
     pytest.param(
         [LEFTOVERS],
         [image(1), index(2, "v1", lists=[1])],
         ("keep", "needed", None, f"index {SHORT_2} is kept"),
-        id="a child of what stays",
+        id="a child of a kept index",
     ),
     pytest.param(
         [PR],
         [image(1), index(2, "pr-1", lists=[1])],
         ("delete", "follows", "pull requests", f"its index {SHORT_2} is deleted"),
-        id="an untagged child goes with its index",
+        id="an untagged child is deleted with its index",
     ),
     pytest.param(
         [PR, LEFTOVERS],
         [image(1), index(2, "pr-1", lists=[1])],
         ("delete", "selected", "leftovers", "untagged; 50 days old, at least 7"),
-        id="selected by its own rule, it says so",
+        id="a child that its own rule selects names this rule",
     ),
     pytest.param(
         [PR],
@@ -129,55 +129,55 @@ CASES: list[Any] = [
         [PR],
         [image(1), index(2, "pr-1", lists=[1]), index(3, "pr-2", lists=[1], days=3)],
         ("keep", "needed", None, f"index sha256:{digest(3)[7:19]}… is kept"),
-        id="one index of two stays",
+        id="one of two indexes is kept",
     ),
     pytest.param(
         [PR, RELEASES],
         [image(1, days=3), index(2, "pr-1", lists=[1]), image(9, "v1", subject=digest(1))],
         ("delete", "follows", "pull requests", f"its index {SHORT_2} is deleted"),
-        id="a referrer keeps nothing",
+        id="a referrer does not keep its subject",
     ),
     pytest.param(
         [EVERYTHING],
         [image(1, children=(digest(1),))],
         ("keep", "needed", None, f"index {SHORT_1} is kept"),
-        id="a circle of one",
+        id="an index that lists itself",
     ),
     pytest.param(
         [EVERYTHING],
         [index(1, lists=[2]), index(2, lists=[1])],
         ("keep", "needed", None, f"index {SHORT_2} is kept"),
-        id="a circle of two",
+        id="two indexes that list each other",
     ),
     pytest.param(
         [EVERYTHING],
         [image(1), index(2, lists=[3, 1]), index(3, lists=[2])],
         ("keep", "needed", None, f"index {SHORT_2} is kept"),
-        id="a child of a circle",
+        id="a child of two indexes that list each other",
     ),
     pytest.param(
         [{"name": "old", "delete": {"older_than": "30d"}}],
         [image(1, subject=digest(2)), image(2, days=3)],
         ("keep", "needed", None, f"subject {SHORT_2} is kept"),
-        id="a referrer stays with its subject",
+        id="a referrer is kept with its subject",
     ),
     pytest.param(
         [PR],
         [image(1, subject=digest(2), days=0), image(2, "pr-1")],
         ("delete", "follows", "pull requests", f"its subject {SHORT_2} is deleted"),
-        id="a referrer goes with its subject",
+        id="a referrer is deleted with its subject",
     ),
     pytest.param(
         [PR],
         [image(1, "sbom", subject=digest(2), days=0), image(2, "pr-1")],
         ("delete", "follows", "pull requests", f"its subject {SHORT_2} is deleted"),
-        id="a tagged referrer too",
+        id="a tagged referrer is deleted with its subject",
     ),
     pytest.param(
         [PR],
         [image(1, "sbom", subject=digest(2)), image(2, "pr-1"), index(3, "pr-2", lists=[1])],
         ("keep", "no_rule", None, "no rule selects it"),
-        id="but not one that is a tagged child",
+        id="a referrer that is a tagged child is kept",
     ),
     pytest.param(
         [PR],
@@ -201,13 +201,13 @@ CASES: list[Any] = [
         [LEFTOVERS],
         [image(1, subject=digest(2)), image(2, subject=None)],
         ("keep", "needed", None, f"subject {SHORT_2} is kept"),
-        id="a referrer of what stays because its own subject was not reported",
+        id="a referrer of an image that is kept because of its unreported subject",
     ),
     pytest.param(
         [LEFTOVERS, PR],
         [image(1, subject=None), index(2, "v1", lists=[1])],
         ("keep", "needed", None, f"index {SHORT_2} is kept"),
-        id="whose index stays anyway, nobody need read",
+        id="the subject of a child of a kept index does not matter",
     ),
     pytest.param(
         [PR, {"name": "sigs", "keep": {"digests": [digest(1)]}}],
@@ -279,7 +279,7 @@ def test_keeps_a_referrer_whose_subject_is_in_another_repository() -> None:
 
 
 def test_an_image_is_deleted_in_a_wave_after_its_owners() -> None:
-    """An index of an index, its child, and the child's signature: each goes after what needs it."""
+    """An index of an index, its child, and the child's signature: each is deleted after its owners."""
     images = [
         image(1),
         index(2, lists=[1]),
@@ -328,7 +328,7 @@ SIZES = [
         [index(1, lists=[2], layers={"own": 1}), image(2, layers={"a": 100})], "delete", id="its own blobs too"
     ),
     pytest.param([index(1, lists=[2]), image(2, size=101)], "delete", id="a child without blobs has a known size"),
-    pytest.param([index(1, lists=[], size=500)], "keep", id="an index of nothing"),
+    pytest.param([index(1, lists=[], size=500)], "keep", id="an index without children"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What holds of every plan, on doctored registries."""
+"""Properties of every plan, on generated registries."""
 
 from collections import defaultdict
 
@@ -109,7 +109,7 @@ def test_counts_the_same_bytes_as_plain_sets(repositories: list[Repository], rul
 
 
 def agree_on_sizes(repositories: list[Repository]) -> bool:
-    """Whether no blob has two sizes: of two the least counts, and with the image that reports it the size goes."""
+    """Whether no blob has two sizes. The smaller size counts until the image that reports it is deleted."""
     images = [image for repo in repositories for image in repo.images]
     blobs = {blob for image in images for blob in (*image.layers, *([image.config] if image.config else []))}
     return len(blobs) == len({blob.digest for blob in blobs})

@@ -74,7 +74,7 @@ class TestHolds:
         hold(harness, "base/**")
         harness.sweep()
         simulator.tag("shop/api", moved, "pr-22")
-        simulator.untag("shop/api", "pr-2")  # what the tag named when it was held stays held
+        simulator.untag("shop/api", "pr-2")  # the image that the tag named when it was held stays held
 
         move(harness)
         run = harness.sweep()
@@ -133,7 +133,7 @@ def test_a_pause_binds_until_it_is_resumed(simulator: Simulator, make_harness: M
 
 
 def test_runs_and_scan_history_go_on(simulator: Simulator, make_harness: MakeHarness) -> None:
-    """What was seen before the move counts for `settle` after it; nothing is missed, and nothing is foreign."""
+    """The scan history from before the move counts for `settle`; no image is missing, no deletion is foreign."""
     old = push_old(simulator, 2)
     parts = [simulator.push("shop/web", age=30 * DAY)["digest"] for _ in range(2)]
     simulator.push_index("shop/web", parts, tags=["v1"], age=30 * DAY)

@@ -1,4 +1,4 @@
-"""The store's transactions, its file, and what it says when it cannot be opened, read or written."""
+"""The store's transactions, its file, and its errors when it cannot be opened, read or written."""
 
 import os
 import re
@@ -138,7 +138,7 @@ def test_only_the_owner_can_read_the_file(tmp_path: Path, there: bool) -> None:
     [
         pytest.param("postgresql+psycopg://nobody-here@127.0.0.1:{port}/postgres", "the user", id="no such role"),
         pytest.param("postgresql+psycopg://tests@127.0.0.1:{port}/nothing-here", "the database", id="no such database"),
-        pytest.param("postgresql+psycopg://tests@127.0.0.1:1/postgres", "connection refused", id="nobody listens"),
+        pytest.param("postgresql+psycopg://tests@127.0.0.1:1/postgres", "connection refused", id="no server listens"),
         pytest.param("postgresql+psycopg://tests@here.invalid/postgres", "cannot be resolved", id="no such host"),
         pytest.param(
             "postgresql+psycopg://tests@127.0.0.1:{port}/postgres?sslmode=here", "an option", id="no such mode"

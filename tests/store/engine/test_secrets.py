@@ -9,7 +9,7 @@ from worker.store import open_store
 
 
 def away(url: str) -> str:
-    """An address with a password at which nobody listens."""
+    """The URL, with a password, of a port at which no server listens."""
     return url.replace("AWAY", "127.0.0.1:9")
 
 

@@ -15,7 +15,7 @@ def blocks() -> dict[str, str]:
 
 
 def load(path: str, **names: object) -> ModuleType:
-    """A block of the page as a module. `names`: what the file that it is to be added to has already."""
+    """A block of the page as a module. `names`: the names that the extended file already defines."""
     module = ModuleType(f"{__name__}.page.{Path(path).stem}")
     module.__dict__.update(names)
     sys.modules[module.__name__] = module  # msgspec and dataclasses look their annotations up there

@@ -1,4 +1,4 @@
-"""What the tests on a real registry share."""
+"""Fixtures of the tests on a real registry."""
 
 from collections.abc import Iterator
 

@@ -86,7 +86,7 @@ def fill(
     untagged: bool = True,
     by_skopeo: bool = True,
 ) -> RegistryContents:
-    """Push a registry full, some 40 images a repository; `now`: what configs count their age from, 1 to 200 days.
+    """Push a registry full, some 40 images a repository; configs are 1 to 200 days older than `now`.
 
     `by_skopeo`: the first two get a few more images by it. `untagged`: overwritten tags leave manifests behind that no
     tag reaches; without, each of these has another tag.

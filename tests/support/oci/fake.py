@@ -1,6 +1,6 @@
-"""A small, strict registry inside the test's process: for what distribution 2.8 lacks, and for faults at will.
+"""A small, strict registry inside the test's process: for features that distribution 2.8 lacks, and for faults.
 
-It answers as distribution does, by `Switches` as others do; `refused` has what no driver of ours may send.
+It answers as distribution does, by `Switches` as others do; `refused` lists requests that no driver of ours may send.
 
 with FakeRegistry(**FLAVOURS["zot"]) as registry:       # or FakeRegistry(TokenAuth(), tags_page=2)
     image = registry.push("shop/api", "v1", layers=[b"base", 1000])
@@ -99,7 +99,7 @@ class FakeRegistry:
         """Where tokens come from if that is elsewhere."""
         return self._tokens.host
 
-    # What is in it
+    # Its contents
 
     def push(
         self,
@@ -136,7 +136,7 @@ class FakeRegistry:
         subject: Descriptor | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Pushed:
-        """An index of what is in the repository, by digest."""
+        """An index of images in the repository, by digest."""
         with self._lock:
             entries = [self._store.find(repository, digest).descriptor.document() for digest in children]
             body = m.index_body(entries, docker=docker, subject=subject, annotations=annotations)
@@ -150,7 +150,7 @@ class FakeRegistry:
             return replace(pushed, tags=tags)
 
     def fill(self, repository: str, number: int, *, prefix: str = "t", created: str | None = CREATED) -> list[Pushed]:
-        """So many tagged images, each of one layer of its own that is only a size; tags "t00000", "t00001", …."""
+        """Many tagged images, each with one own layer that is only a size; tags "t00000", "t00001", …."""
         return [
             self.push(repository, f"{prefix}{position:05d}", layers=[1000 + position], created=created)
             for position in range(number)
@@ -184,7 +184,7 @@ class FakeRegistry:
             )
 
     def collect(self, *, untagged: bool = False) -> None:
-        """What a plain collector does: blobs that no manifest names are gone, `untagged` manifests as well."""
+        """Run the collector: delete blobs that no manifest names, with `untagged` also untagged manifests."""
         with self._lock:
             gone = self._store.untagged(spares_children=self.switches.spares_children) if untagged else ()
             for repository, digest in list(gone):
@@ -208,7 +208,7 @@ class FakeRegistry:
             self._routes.late.clear()
 
     def restart(self, seconds: float) -> None:
-        """Take no connections for so long, from now on; what is being answered is cut off."""
+        """Accept no connections for this long, from now on; cut responses in progress."""
         self._listener.restart(seconds)
 
     def state(self) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -232,10 +232,10 @@ class FakeRegistry:
         with self._lock:
             return [request.line for request in self.requests if not methods or request.method in methods]
 
-    # What happens to it
+    # Faults and hooks
 
     def before(self, method: str, path: str, call: Callable[[], object], *, after: int = 0) -> None:
-        """Call this once, right before the first matching request is answered, or one after so many."""
+        """Call this once, right before the response to the first matching request, or to a later one."""
         with self._lock:
             self._hooks.append(BeforeResponse(RequestMatcher(method, path, after), call))
 
@@ -298,7 +298,7 @@ class FakeRegistry:
         return self._access_refusal(request, route.scopes) or route.call(request, route.groups)
 
     def _access_refusal(self, request: FakeRequest, scopes: Sequence[str]) -> FakeResponse | None:
-        """The refusal of what this user, or anybody, may not do."""
+        """The refusal of a request that this user, or every user, may not send."""
         if self.auth is not None and (refusal := self.auth.allow(request, scopes, self._realm)) is not None:
             return refusal
         if request.path == "/v2/_catalog" and self.switches.catalog == 401:
@@ -308,7 +308,7 @@ class FakeRegistry:
         return None
 
     def _note_refused(self, request: FakeRequest) -> None:
-        """Note what no driver of ours may send."""
+        """Record a request that no driver of ours may send."""
         if request.path in ("/v2", "/token"):
             return
         route = self._routes.find(request)

@@ -112,7 +112,7 @@ class TokenAuth:
         return unauthorized(f'{challenge},error="insufficient_scope"')
 
     def scopes_of(self, authorization: str) -> str:
-        """What a token allows, as one line; empty for a strange one."""
+        """The permissions of a token, as one line; empty for an unknown token."""
         return " ".join(sorted(self._issued.get(authorization.partition(" ")[2], (frozenset(), 0.0))[0]))
 
 

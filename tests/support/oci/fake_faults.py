@@ -1,4 +1,4 @@
-"""What a fake registry does to chosen requests: calls right before the response, and faults."""
+"""Hooks right before the response to chosen requests, and faults of responses."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class BeforeResponse:
 
 @dataclass(frozen=True, slots=True)
 class FakeFault:
-    """`carried_out`: the registry does what it was asked before it spoils the answer."""
+    """`carried_out`: the registry carries out the request before it spoils the response."""
 
     kind: FaultKind
     chosen: RequestMatcher

@@ -23,7 +23,7 @@ DIGEST = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 NO_PAGE = FakeResponse(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
 READS = ("GET", "HEAD")
-# The status is what GitLab's own tests ask for; its code and words were not seen, and are made up here.
+# GitLab's own tests require this status; the code and the message are invented here.
 GITLAB = FakeRefusalError(409, "MANIFEST_REFERENCED_IN_LIST", "manifest referenced by a manifest list")
 UNSUPPORTED = "The operation is unsupported."
 LOCKED = {
@@ -35,7 +35,7 @@ LOCKED = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A request that is part of the protocol. `scopes`: what its token must allow."""
+    """A request that is part of the protocol. `scopes`: the permissions that its token needs."""
 
     call: Callable[[FakeRequest, Mapping[str, str]], FakeResponse]
     groups: Mapping[str, str]
@@ -106,12 +106,12 @@ class Routes:
         return FakeResponse(200, manifest.body, headers | self._digest(manifest.digest))
 
     def _may_name_a_manifest(self, name: str, digest: str) -> bool:
-        """A digest that is none, and a blob that is no manifest, are beyond a registry."""
+        """Whether the digest is valid and not that of a blob without a manifest."""
         stored = self.store.repositories.get(name, FakeRepository())
         return bool(SHA256.fullmatch(digest)) and (digest in stored.manifests or digest not in stored.blobs)
 
     def _acceptable(self, name: str, reference: str, accept: str) -> Pushed:
-        """What the reference names, or what a registry hands out for it to those who do not accept that."""
+        """The manifest of the reference, or the child that a registry serves to clients that do not accept its type."""
         manifest = self.store.find(name, reference)
         if not self.switches.strict_accept or manifest.media_type in accepted(accept):
             return manifest
@@ -322,13 +322,13 @@ def accepted(header: str) -> frozenset[str]:
 
 
 def number(request: FakeRequest) -> int | None:
-    """`n` of a listing; what is no number counts as absent."""
+    """`n` of a listing; a value that is no number counts as absent."""
     text = request.query.get("n", "")
     return int(text) if text.isdecimal() else None
 
 
 def paged(request: FakeRequest, rows: Sequence[str], most: int | None) -> tuple[list[str], dict[str, str]]:
-    """A page, of at most so many, and the header that leads to the next one: relative, and encoded."""
+    """A page of at most `n` rows, and the header with the link to the next page: relative, and encoded."""
     last, wanted = request.query.get("last"), number(request)
     if last in rows:
         rows = rows[rows.index(last) + 1 :]

@@ -13,7 +13,7 @@ MANIFEST_BYTES = 4 << 20
 
 
 class FakeRefusalError(Exception):
-    """An error of the protocol, as it goes over the wire."""
+    """An error of the protocol, as it is sent."""
 
     def __init__(self, status: int, code: str, message: str, *details: Any) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class FakeRefusalError(Exception):
 
 @dataclass(slots=True)
 class FakeRepository:
-    """One repository; what was pushed stays in push order."""
+    """One repository; its contents are in push order."""
 
     manifests: dict[str, Pushed] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class FakeRepository:
     blobs: set[str] = field(default_factory=set)  # linked here; a link outlives its manifests
     parents: dict[str, set[str]] = field(default_factory=dict)  # child -> the indexes here that list it
     referrers: dict[str, dict[str, None]] = field(default_factory=dict)  # subject -> who names it, in push order
-    ghosts: dict[str, Pushed] = field(default_factory=dict)  # deleted, and still what their tags answer
+    ghosts: dict[str, Pushed] = field(default_factory=dict)  # deleted manifests that their tags still serve
     tagged_once: bool = False  # its list of tags is null afterwards, and no error
 
     def put(self, pushed: Pushed) -> None:
@@ -82,7 +82,7 @@ class FakeStore:
         self.deleted: list[tuple[str, str]] = []
 
     def stored(self, repository: str) -> FakeRepository:
-        """A repository, made where need be; it never goes again."""
+        """A repository, created if it does not exist; a repository is never deleted."""
         return self.repositories.setdefault(repository, FakeRepository())
 
     def size(self, blob: str) -> int:
@@ -122,7 +122,7 @@ class FakeStore:
     ) -> Pushed:
         """A manifest by tag or digest, checked as a registry does it. Raises RefusalError.
 
-        `takes_incomplete`: what an index lists need not be there.
+        `takes_incomplete`: children of an index may be missing.
         """
         pushed = _checked(repository, body, media_type)
         if ":" in reference and reference != pushed.digest:

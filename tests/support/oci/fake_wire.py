@@ -129,7 +129,7 @@ def read_request(stream: BinaryIO) -> FakeRequest | None:
 
 
 def response_bytes(request: FakeRequest, response: FakeResponse) -> bytes:
-    """What goes over the wire."""
+    """The bytes of a response as they are sent."""
     if response.fate == "nothing":
         return b""
     headers = {

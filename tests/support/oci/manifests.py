@@ -1,4 +1,4 @@
-"""Manifests as JSON, byte for byte the same for the same arguments, and the records of what was pushed."""
+"""Manifests as JSON, byte for byte the same for the same arguments, and records of pushed images."""
 
 import hashlib
 import json

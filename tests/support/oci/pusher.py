@@ -28,7 +28,7 @@ class IncompleteImageError(AssertionError):
 
 
 class Pusher:
-    """Pushes to one registry. What it has pushed it does not push again: take a new one after a collector ran."""
+    """Pushes to one registry. It pushes each blob once: use a new pusher after a collector ran."""
 
     def __init__(self, url: str, *, authorization: str | None = None) -> None:
         self.wire = Wire(url, authorization=authorization)
@@ -157,7 +157,7 @@ class Pusher:
         return self.manifest(subject.repository, m.index_body([*others, *new.values()]), m.INDEX, tag)
 
     def sign(self, subject: Pushed, *, payload: bytes, kind: Literal["sig", "att", "sbom"] = "sig") -> Pushed:
-        """What cosign leaves: an ordinary image manifest under a tag made of the subject's digest, no `subject`."""
+        """A signature of cosign: an ordinary image manifest under a tag of the subject's digest, without `subject`."""
         repository = subject.repository
         config = m.config_body([payload], created=None, labels=None, platform=("", ""))
         layer = self.blob(repository, payload, m.COSIGN_LAYER)

@@ -141,7 +141,7 @@ class DockerRegistry:
         return False
 
     def stop(self) -> None:
-        """End the process; what is stored stays until the block ends."""
+        """End the process; the storage stays until the block ends."""
         process, self._process = self._process, None
         if process is not None:
             end(process)
@@ -156,13 +156,13 @@ class DockerRegistry:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def collect(self, *, delete_untagged: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run its own collector over the storage, beside the serving process. Look at its exit code."""
+        """Run its own collector over the storage, next to the serving process. Check its exit code."""
         words = ["garbage-collect", *(["--delete-untagged"] if delete_untagged else []), str(self.config)]
         command = [self._program, *words]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
 
     def data_files(self) -> dict[str, int]:
-        """Digest -> bytes of every blob in the storage: configs, layers and manifests alike, of all repositories."""
+        """Digest -> bytes of every blob in the storage: configs, layers and manifests of all repositories."""
         blobs = self.root / "docker/registry/v2/blobs/sha256"
         return {f"sha256:{file.parent.name}": file.stat().st_size for file in blobs.glob("*/*/data")}
 

@@ -58,7 +58,7 @@ def copy(layout: Layout, name: str, target: str, *options: str) -> None:
 
 
 def inspect(target: str) -> dict[str, Any]:
-    """What `skopeo inspect` says of an image."""
+    """The output of `skopeo inspect` for an image."""
     command = [program("skopeo"), "--insecure-policy", "inspect", "--tls-verify=false", f"docker://{target}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return dict(json.loads(done.stdout))

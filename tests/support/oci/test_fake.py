@@ -1,4 +1,4 @@
-"""The fake registry keeps to what distribution 2.8 was seen to do, and to its switches."""
+"""The fake registry behaves as distribution 2.8 and as its switches say."""
 
 import http.client
 import json
@@ -365,7 +365,7 @@ def test_refuses_deletions_by_switch(switches: dict[str, Any], status: int, code
         assert (child.digest in fake.state()["a"]) == (status != 202)
         options = "GET, HEAD" if allow else "DELETE, GET, HEAD, PUT"
         assert ask(fake, "OPTIONS", "/v2/a/manifests/v1").header("Allow") == options
-        if "protects" in switches:  # until the index is gone
+        if "protects" in switches:  # until the index is deleted
             assert ask(fake, "DELETE", f"/v2/a/manifests/{index.digest}").status == 202
             assert ask(fake, "DELETE", f"/v2/a/manifests/{child.digest}").status == 202
 

@@ -1,4 +1,4 @@
-"""What other registries do otherwise, by raw requests to the fake."""
+"""Behaviours in which other registries differ, by raw requests to the fake."""
 
 import json
 from pathlib import Path

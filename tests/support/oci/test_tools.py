@@ -1,4 +1,4 @@
-"""The tests' own registry, pusher, token server and filling, on the real server: what other tests take for granted."""
+"""The tests' own registry, pusher, token server and filling, on the real server: other tests rely on them."""
 
 import subprocess
 from pathlib import Path

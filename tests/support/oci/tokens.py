@@ -1,4 +1,4 @@
-"""A token server beside a registry: signs what a user may do into a JWT, as distribution's token specification says."""
+"""A token server of a registry: signs a user's permissions into a JWT, as in distribution's token specification."""
 
 import base64
 import binascii
@@ -36,7 +36,7 @@ class TokenUser:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One request for a token. `user`: empty for anonymous; `granted`: what the token says, in the words of scopes."""
+    """One request for a token. `user`: empty for anonymous; `granted`: the permissions of the token, as scopes."""
 
     user: str
     scopes: tuple[str, ...]
@@ -99,11 +99,11 @@ class TokenServer(Loopback):
 
     @property
     def auth(self) -> BearerAuth:
-        """What a DockerRegistry's `auth` has to be to trust this server."""
+        """The `auth` of a DockerRegistry that trusts this server."""
         return BearerAuth(f"{self.url}/token", self.service, self.issuer, self.bundle)
 
     def token(self, user: str, *scopes: str, lives: int | None = None) -> str:
-        """A token for what this user may do of the scopes."""
+        """A token for the requested scopes that this user has."""
         now = int(time.time())
         expires = now + (self.lives if lives is None else lives) - LEEWAY
         claims = {"iss": self.issuer, "sub": user, "aud": self.service, "iat": now, "nbf": now - 10, "exp": expires}
@@ -144,7 +144,7 @@ class TokenServer(Loopback):
         return user if user in self.users and self.users[user].password == password else None
 
     def _access(self, user: str, scopes: Iterable[str]) -> list[dict[str, Any]]:
-        """What of the scopes is granted: less than asked for is no error."""
+        """The granted part of the scopes; fewer than requested is no error."""
         grants = self.users[user].grants if user in self.users else ()
         granted = []
         for scope in scopes:

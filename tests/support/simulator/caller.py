@@ -126,7 +126,7 @@ def docker_login(simulator: Simulator) -> dict[str, str]:
 
 
 def refusals(simulator: Simulator) -> list[str]:
-    """What was refused so far; then forgotten, with everything else."""
+    """The refused requests so far; then all state is forgotten."""
     reasons = [entry["why"] for entry in simulator.state()["refused"]]
     simulator.reset()
     return reasons

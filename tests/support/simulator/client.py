@@ -98,7 +98,7 @@ class Simulator(CloudControls):
         """For the `endpoints` of a registry of the kind `yandex-container-registry`: every service is here."""
         return dict.fromkeys(("container_registry", "operation", "iam", "sts", "docker"), self.url)
 
-    # What is there, what was asked
+    # Contents and requests
 
     def state(self, registry: str | None = None) -> dict[str, Any]:
         """images_by_repository, registry_bytes, lost_bytes, deleted, deletes, requests, refused and more."""

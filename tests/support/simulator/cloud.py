@@ -221,7 +221,7 @@ def delete_artifact(state: State, request: SimulatedRequest, artifact_id: str, k
 
 
 def deletable(state: State, artifact: Artifact) -> None:
-    """Raises RefusedError for what this client has to leave alone."""
+    """Raises RefusedError for an artifact that the client must not delete."""
     registry = state.cloud.registries[artifact.registry]
     if artifact.image is None or artifact.kind != "ARTIFACT":
         raise RefusedRequestError(f"DELETE {artifact.place}: not a Docker artifact")

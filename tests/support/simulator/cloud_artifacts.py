@@ -19,11 +19,11 @@ MIGRATION = timedelta(hours=3)  # how long it took, where times are the migratio
 
 @dataclass(eq=False, slots=True)
 class Artifact:
-    """One row: a tag or a digest of an image, a folder, or something else that lies in a registry."""
+    """One row: a tag or a digest of an image, a folder, or something else in a registry."""
 
     id: str
     registry: str
-    folder: str  # where it lies, without slashes at the ends: "shop/api"; "" at the root
+    folder: str  # its folder, without slashes at the ends: "shop/api"; "" at the root
     name: str
     created_at: datetime
     modified_at: datetime
@@ -33,7 +33,7 @@ class Artifact:
     image: Image | None = None  # None: no Docker content
     properties: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)  # can be filtered by, but are not shown
-    derived: bool = False  # a folder that is there because of what lies in it
+    derived: bool = False  # a folder that exists because of its contents
     rendered: tuple[str, bytes] | None = None  # its status and its JSON under that status
 
     @property
@@ -47,14 +47,14 @@ class ArtifactStore:
 
     def __init__(self, cloud: Cloud, switches: Callable[[], Switches]) -> None:
         self.cloud = cloud
-        self.others: dict[str, Artifact] = {}  # by id: what was put there without being an image
+        self.others: dict[str, Artifact] = {}  # by id: artifacts that are no images
         self.buried: dict[str, Artifact] = {}  # by id: as they were when they were deleted
         self.statuses: dict[str, str] = {}  # by id: set by hand
         self.migrated_at: datetime | None = None  # when `times_after_migration` was turned
         self._switches = switches
         self._places: dict[str, tuple[str, str, str, str]] = {}  # id -> registry, repository, tag, digest
 
-    # What there is
+    # Contents
 
     def artifacts(self, registry: Registry) -> list[Artifact]:
         """All rows of a registry, folders and deleted ones included, in no order."""
@@ -73,7 +73,7 @@ class ArtifactStore:
         return [row for row in self.in_folder(registry, place.rpartition("/")[0]) if row.place == place]
 
     def _rest(self, registry: Registry) -> list[Artifact]:
-        """What is of no image, or of none any more."""
+        """Artifacts without an image, or whose image was deleted."""
         buried = self.buried.values() if self._switches().after_deletion == "status" else ()
         rows = [row for row in (*self.others.values(), *buried) if row.registry == registry.id]
         return rows + self._folders(registry)
@@ -93,7 +93,7 @@ class ArtifactStore:
         return artifacts
 
     def get(self, artifact_id: str) -> Artifact | None:
-        """By id; of a deleted one what is left to see, which may be nothing."""
+        """The artifact of an id; of a deleted artifact the part that is still shown, which may be empty."""
         artifact = self.others.get(artifact_id) or self._of_place(artifact_id)
         if artifact is None and self._switches().after_deletion == "status":
             artifact = self.buried.get(artifact_id)
@@ -103,7 +103,7 @@ class ArtifactStore:
         return artifact
 
     def image_id(self, artifact_id: str) -> str:
-        """The image that an artifact is of; empty where it is of none, or gone."""
+        """The image of an artifact; empty if it has none, or if the image was deleted."""
         artifact = self._of_place(artifact_id)
         return artifact.image.id if artifact and artifact.image else ""
 
@@ -200,7 +200,7 @@ class ArtifactStore:
         artifact_id = id_from("folder", registry.id, path, prefix="cn1")
         return Artifact(artifact_id, registry.id, folder, name, at, at, kind="FOLDER", derived=True)
 
-    # How it goes
+    # Deletion
 
     @contextmanager
     def burying(self, image: Image, at: datetime) -> Iterator[list[Artifact]]:

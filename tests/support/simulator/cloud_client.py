@@ -22,7 +22,7 @@ from typing import Any
 
 
 class CloudControls:
-    """What a simulator can do beside, where it is looked at as Cloud Registry."""
+    """The methods of a simulator that concern only Cloud Registry."""
 
     url = ""
 

@@ -1,4 +1,4 @@
-"""What a listing of Cloud Registry can be narrowed and ordered by. Anything else is refused."""
+"""The filters and orders of listings of Cloud Registry. Anything else is refused."""
 
 import re
 from collections.abc import Callable

@@ -38,7 +38,7 @@ def path_of(held: Artifact, switches: Switches) -> str:
 
 
 def docker_content(image: Image, switches: Switches) -> dict[str, Any]:
-    """The digest and what the manifest names. The arm of the oneof is there even if it holds nothing."""
+    """The digest and the contents of the manifest. The arm of the oneof is there even if it holds nothing."""
     if image.is_index:
         entries = orjson.loads(image.manifest)["manifests"]
         arm = (

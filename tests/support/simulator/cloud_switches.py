@@ -11,7 +11,7 @@ class CloudSwitches:
     artifacts_of_image: Literal["per_tag", "per_digest"] = "per_tag"  # per_digest: tags in `properties`
     untagged_artifacts: Literal["listed", "not_listed"] = "listed"  # not listed: no call shows them
     artifact_path: Literal["full", "parent"] = "full"  # /shop/api/1.4.2, or /shop/api
-    deleted_artifact: Literal["tag", "manifest"] = "tag"  # what goes with the artifact of a tag
+    deleted_artifact: Literal["tag", "manifest"] = "tag"  # the artifacts that are deleted with the artifact of a tag
     last_tag: Literal["manifest_gone", "manifest_stays"] = "manifest_gone"  # when it is deleted
     moved_tag: Literal["same_artifact", "new_artifact"] = "same_artifact"  # new: the old becomes the untagged one
     child_artifacts: Literal["listed", "not_listed"] = "listed"  # of untagged children of indexes

@@ -45,7 +45,7 @@ def run(server: "Server", name: str, arguments: dict[str, Any]) -> Any:
 
 
 def filled_in(command: dict[str, Any], image: str = "", artifact: str = "") -> dict[str, Any]:
-    """The command's arguments, with `{image}` and `{artifact}` replaced by what the request is about."""
+    """The command's arguments, with `{image}` and `{artifact}` replaced by those of the request."""
     named = {"{image}": image, "{artifact}": artifact}
     filled = {key: named.get(value, value) if isinstance(value, str) else value for key, value in command.items()}
     return {key: value for key, value in filled.items() if key != "command"}
@@ -219,14 +219,14 @@ def images(server: "Server", arguments: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def requests(server: "Server", arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """The log, or what of it has this `method` and begins with this `path`; `since` skips the first ones."""
+    """The log of requests, filtered by `method` and the start of the `path`; `since` skips the first requests."""
     method, path = arguments.get("method", ""), arguments.get("path", "")
     chosen = server.state.log[int(arguments.get("since", 0)) :]
     return [asdict(asked) for asked in chosen if asked.path.startswith(path) and method in {"", asked.method}]
 
 
 def state(server: "Server", arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a test asserts on at its end. Bytes of the registry `registry`."""
+    """The state that a test asserts on at its end. Bytes are of the registry `registry`."""
     held = server.state
     registry = held.cloud.registries[arguments.get("registry", DEFAULT_REGISTRY)]
     operations = list(held.operations.by_id.values())

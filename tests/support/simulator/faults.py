@@ -1,4 +1,4 @@
-"""Faults on demand: which requests they strike, and what they do to an answer."""
+"""Faults on demand: the requests that they strike, and their effects on responses."""
 
 import random
 import re
@@ -43,7 +43,7 @@ DEFAULT_SET: dict[str, dict[str, Any]] = {
 
 
 class UnknownFaultError(ValueError):
-    """No such kind of fault."""
+    """The kind of fault does not exist."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class InjectedFault:
 
 
 def response_instead(fault: InjectedFault) -> SimulatedResponse | None:
-    """The answer of a fault under which nothing is done; None: the request goes on."""
+    """The response of a fault that prevents the request; None: the request is carried out."""
     args = fault.args
     match fault.kind:
         case "status":
@@ -105,7 +105,7 @@ def response_instead(fault: InjectedFault) -> SimulatedResponse | None:
 
 
 def spoil(fault: InjectedFault, response: SimulatedResponse, chance: random.Random) -> SimulatedResponse:
-    """What a fault makes of a finished answer."""
+    """The response after the faults have changed it."""
     args = fault.args
     match fault.kind:
         case "latency":

@@ -1,4 +1,4 @@
-"""A realistic registry, the same for the same seed and time: what a company of a few teams pushes in two years.
+"""A realistic registry, the same for the same seed and time: the pushes of a company of a few teams in two years.
 
 25 repositories, about 2,000 images: releases (some multi-platform, some signed), branch builds and moving tags that
 leave untagged images behind, pull-request builds pushed again and again, nightly builds, charts, base images whose
@@ -166,7 +166,7 @@ def commit(builder: Builder) -> str:
 
 
 def releases(builder: Builder, habit: RepositoryProfile) -> Iterator[Push]:
-    """`latest` follows the newest release, `stable` comes a release later."""
+    """`latest` is the newest release, `stable` is one release behind."""
     at = times(builder, habit.releases)
     for place, moment in enumerate(at):
         tags = [version(place), "latest", *(["stable"] if place % 3 == 0 else [])]
@@ -240,7 +240,7 @@ def fill(cloud: Cloud, what: str, now: datetime, seed: int) -> dict[str, int]:
 
 
 def push_more(cloud: Cloud, count: int, now: datetime, seed: int) -> dict[str, int]:
-    """What a busy day adds.
+    """Push the images of a busy day.
 
     Half moves `main` on, so that old builds lose their last tag; half are pull requests of weeks ago, as if another
     registry had been moved here with its times.

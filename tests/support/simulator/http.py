@@ -37,7 +37,7 @@ class SimulatedRequest:
 
 @dataclass(slots=True)
 class SimulatedResponse:
-    """One answer, with what shall become of it on the way."""
+    """One response, with the faults that it gets on the way."""
 
     status: int
     body: bytes = b""

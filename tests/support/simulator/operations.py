@@ -22,7 +22,7 @@ class Objection:
 
 
 class Deletion(Protocol):
-    """What an operation deletes: an image of Container Registry, or an artifact of Cloud Registry."""
+    """The target of an operation: an image of Container Registry, or an artifact of Cloud Registry."""
 
     @property
     def id(self) -> str: ...
@@ -56,7 +56,7 @@ class SimulatedOperation:
 
 @dataclass(frozen=True)
 class OperationFault:
-    """What a fault makes of the next operation."""
+    """The effect of a fault on the next operation."""
 
     hang: bool = False
     error: tuple[int, str] | None = None
@@ -70,7 +70,7 @@ class Operations:
 
     def __init__(self, seed: int = 0) -> None:
         self.by_id: dict[str, SimulatedOperation] = {}
-        self.deleting: set[str] = set()  # ids of what is being deleted now
+        self.deleting: set[str] = set()  # ids of images and artifacts being deleted now
         self._by_key: dict[str, SimulatedOperation] = {}
         self._due: list[tuple[datetime, int, SimulatedOperation]] = []
         self._random = random.Random(seed)

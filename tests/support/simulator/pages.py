@@ -21,7 +21,7 @@ class PagedList:
 
     resource: str  # also the field of the answer: "images"
     rows: Sequence[Any]
-    key: Callable[[Any], Key]  # what they are sorted by
+    key: Callable[[Any], Key]  # the sort key
     render: Callable[[Any], bytes]
     page_size: int = 100  # of a page that was asked for without its size
 

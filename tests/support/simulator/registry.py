@@ -1,4 +1,4 @@
-"""The model: registries, repositories, images, tags, blobs, and what deleting costs; nothing of HTTP or of operations.
+"""The model: registries, repositories, images, tags, blobs, and lost bytes; no HTTP, no operations.
 
 Every manifest is real JSON and its digest is the SHA-256 of it; blobs have a declared size and no bytes.
 """
@@ -97,7 +97,7 @@ class Image:
 
 
 class Repository:
-    """The images of one name. It stays when the last of them is gone."""
+    """The images of one name. The repository stays when its last image is deleted."""
 
     def __init__(self, registry: str, path: str) -> None:
         self.registry, self.path = registry, path
@@ -112,7 +112,7 @@ class Repository:
         return f"{self.registry}/{self.path}"
 
     def forget(self, image: Image, at: datetime | None) -> None:
-        """Its tags have changed: what was rendered of it is out of date."""
+        """Drop the rendered image, because its tags have changed."""
         image.rendered = image.artifacts = None
         image.touched_at = at or image.touched_at
 
@@ -311,7 +311,7 @@ class Cloud:
         repository.forget(image, at)
 
     def remove(self, image: Image, *, by_request: bool) -> None:
-        """The image and all its tags are gone; blobs that no other image of the registry names are lost."""
+        """Delete the image with all its tags; blobs that no other image of the registry names are lost."""
         home = self.registries[image.registry]
         repository = home.repositories[image.repository]
         del self.by_id[image.id], repository.images[image.digest]

@@ -86,7 +86,7 @@ class Server:
         return response
 
     def _run(self, struck: list[Any], when: str, asked: LoggedRequest) -> None:
-        """Runs the commands that faults hang on this request. `{image}`, `{artifact}` in them are what it names."""
+        """Runs the commands that faults attach to this request. `{image}`, `{artifact}`: those of the request."""
         for fault in struck:
             if fault.kind == "do" and fault.args.get("when", "before") == when:
                 for command in fault.args["commands"]:

@@ -63,7 +63,7 @@ def parameters(request: SimulatedRequest, known: set[str]) -> dict[str, str]:
 
 
 def key_of(request: SimulatedRequest) -> str:
-    """The idempotency key of a deletion; raises RefusedError where the request is none."""
+    """The idempotency key of a deletion; raises RefusedError if the request is no deletion."""
     key = request.headers.get("idempotency-key", "")
     if key:
         try:
@@ -76,7 +76,7 @@ def key_of(request: SimulatedRequest) -> str:
 
 
 def fate_of(kinds: dict[str, dict[str, Any]]) -> OperationFault:
-    """What the faults that struck a deletion make of its operation."""
+    """The effect of a deletion's faults on its operation."""
     failure = kinds.get("fail_operation")
     if failure is None:
         return OperationFault(hang="hang_operation" in kinds)

@@ -1,4 +1,4 @@
-"""Who may call: IAM tokens from signed keys, the metadata service or a pod's token, and what others are answered."""
+"""Sign-in: IAM tokens from signed keys, the metadata service or a pod's token, and the errors for other callers."""
 
 import base64
 import binascii
@@ -27,7 +27,7 @@ EXCHANGE_FORM = {
     "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
     "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
     "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
-}  # beside `audience`, the service account's id, and `subject_token`, the pod's
+}  # plus `audience`, the service account's id, and `subject_token`, the pod's
 
 
 def check_bearer(state: State, request: SimulatedRequest) -> None:

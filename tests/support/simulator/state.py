@@ -1,4 +1,4 @@
-"""The whole state of one simulator: the model, the switches, who may sign in, and what was asked."""
+"""The whole state of one simulator: the model, the switches, the credentials, and the requests."""
 
 import random
 import secrets
@@ -31,7 +31,7 @@ class LoggedRequest:
 
 @dataclass(slots=True)
 class PageToken:
-    """Where a page token goes on, and for which query it was made."""
+    """The position of a page token, and the query that it is valid for."""
 
     query: tuple[tuple[str, str], ...]
     after: tuple[Any, ...] | int | None  # the sort key of the last row, or how many rows; None: from the start
@@ -91,7 +91,7 @@ class State:
         self.operations.settle(self.now(), self.switches)
 
     def turn(self, switches: Switches) -> None:
-        """Other switches from now on; what was rendered under the old ones is forgotten."""
+        """Set other switches from now on, and drop everything rendered under the old ones."""
         self.settle()
         if switches.times_after_migration != self.switches.times_after_migration:
             self.artifact_store.migrated_at = self.now()

@@ -52,7 +52,7 @@ TYPES = get_type_hints(Switches)
 
 
 class UnknownSwitchError(ValueError):
-    """No such switch, or no such position of it."""
+    """The switch, or this position of it, does not exist."""
 
 
 def coerce(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Deleting artifacts one by one: what goes, the bytes that are lost, what others do meanwhile."""
+"""Deleting artifacts one by one: the deleted artifacts, the lost bytes, concurrent changes by others."""
 
 import uuid
 from datetime import timedelta
@@ -49,7 +49,7 @@ def test_lost_bytes_are_those_of_unreferenced_blobs(
     ever = {held for image in registry.images() for held in image.blobs}
     for row in data.draw(st.permutations([row for row in artifact_store.artifacts(registry) if row.image])):
         deletion = ArtifactDeletion(artifact_store, row.id, with_history=False)
-        if deletion.objection(switches) is None:  # it may have gone with another
+        if deletion.objection(switches) is None:  # it may have been deleted with another artifact
             deletion.carry_out(switches, NOW)
             assert artifact_store.get(row.id) is None
         left = {held for image in registry.images() for held in image.blobs}
@@ -129,7 +129,7 @@ def test_a_softly_deleted_image_cannot_be_pulled(simulator: Simulator) -> None:
 def test_a_tag_moves_just_before_its_deletion(
     simulator: Simulator, cloud: CloudApi, switches: dict[str, str], deleted: str
 ) -> None:
-    """What a client risks that deletes by an id of its list."""
+    """The risk of a client that deletes by an id of its listing."""
     simulator.switch(**switches)
     ids = {"old": simulator.push("a", tags=["main"])["id"]}
     artifact = simulator.artifact("a", "main")["id"]
@@ -154,7 +154,7 @@ def test_pushes_and_moves_between_two_pages(simulator: Simulator, cloud: CloudAp
 
 
 def test_commands_know_the_artifact_and_its_image(simulator: Simulator, cloud: CloudApi) -> None:
-    """An index comes to need an image that is about to be deleted."""
+    """A new index needs an image that is about to be deleted."""
     simulator.switch(deleted_child="refused")
     image = simulator.push("a", tags=["v1"])
     artifact = simulator.artifact("a", "v1")["id"]
@@ -167,7 +167,7 @@ def test_commands_know_the_artifact_and_its_image(simulator: Simulator, cloud: C
 
 
 def test_the_second_deletion_of_an_artifact_fails(simulator: Simulator, cloud: CloudApi) -> None:
-    """Both are accepted while it is there; the slower one learns in its operation that it is gone."""
+    """Both are accepted while the image exists; the operation of the slower deletion reports that it is gone."""
     simulator.switch(operation_seconds_from=60, operation_seconds_to=60)
     simulator.push("a", tags=["v1"])
     artifact, key = simulator.artifact("a", "v1")["id"], str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Each of Cloud Registry's switches in every position, by what a caller sees of it."""
+"""Each of Cloud Registry's switches in every position, as a caller sees it."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -23,7 +23,7 @@ def rows_of_two_tags(simulator: Simulator, cloud: CloudApi) -> list[tuple[str, s
 
 
 def untagged_rows(simulator: Simulator, cloud: CloudApi) -> tuple[int, int]:
-    """And beside it a child, which another switch is for."""
+    """An index with a child; another switch is about children."""
     untagged, child = simulator.push("a"), simulator.push("a")
     simulator.push_index("a", [child["digest"]], tags=["multi"])
     names = cloud.names()
@@ -39,7 +39,7 @@ def path_of_a_tag(simulator: Simulator, cloud: CloudApi) -> tuple[str, str, str]
 
 
 def tags_left_of_three(simulator: Simulator, cloud: CloudApi) -> tuple[list[str], int]:
-    """After the deletion of one: what a list shows, and how many images are gone."""
+    """After one deletion: the listed artifacts, and the number of deleted images."""
     simulator.push("a", tags=["v1", "v2", "v3"])
     cloud.deleted(simulator.artifact("a", "v2")["id"])
     return cloud.names(), len(simulator.state()["deleted"])
@@ -49,7 +49,7 @@ def left_of_the_last_tag(simulator: Simulator, cloud: CloudApi) -> tuple[int, in
     image = simulator.push("a", tags=["v1"])
     artifact = simulator.artifact("a", "v1")["id"]
     cloud.deleted(artifact)
-    assert cloud.artifact(artifact).status_code == 404  # what may be there now is another artifact
+    assert cloud.artifact(artifact).status_code == 404  # an artifact that exists now is another one
     return cloud.names().count(image["digest"]), len(simulator.images()), simulator.state()["lost_bytes"]
 
 

@@ -1,4 +1,4 @@
-"""Every fault, by what it does to a caller."""
+"""Every fault, as a caller sees it."""
 
 import json
 import uuid
@@ -13,7 +13,7 @@ from tests.support.simulator.faults import KINDS
 
 
 def seen(api: Api, **query: Any) -> Any:
-    """What a client makes of one list: its status, or what broke."""
+    """A client's result of one listing: its status, or the error."""
     try:
         answer = api.get(IMAGES, params={"registryId": api.registry_id, **query})
         answer.json()
@@ -65,7 +65,7 @@ def test_a_fault_strikes_the_given_number_of_times(
 
 
 def test_sends_a_body_byte_by_byte(simulator: Simulator, api: Api) -> None:
-    """Every byte comes in time, so only a limit on the whole call ends it."""
+    """Every byte arrives in time, so only a limit on the whole call ends it."""
     image = simulator.push("shop/api")
     simulator.fault("drip", seconds=0.001)
     with api.stream("GET", f"{IMAGES}/{image['id']}") as answer:

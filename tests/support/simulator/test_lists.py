@@ -100,7 +100,7 @@ def test_an_operation_runs_for_its_time(simulator: Simulator, api: Api) -> None:
 
 
 def test_the_second_deletion_of_an_image_fails(simulator: Simulator, api: Api) -> None:
-    """Both are accepted while it is there; the slower one learns in its operation that it is gone."""
+    """Both are accepted while the image exists; the operation of the slower deletion reports that it is gone."""
     simulator.switch(operation_seconds_from=60, operation_seconds_to=60)
     image = simulator.push("shop/api")
     accepted = [api.ask_to_delete(image["id"]).json()["id"] for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Tokens from signed keys and from the metadata service, and what the others get."""
+"""Tokens from signed keys and from the metadata service, and the errors for other callers."""
 
 import time
 from datetime import UTC, datetime, timedelta

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 def test_lost_bytes_are_those_of_unreferenced_blobs(
     pushes: list[tuple[str, set[int], int]], data: st.DataObject
 ) -> None:
-    """Against sets: everything ever pushed, less what is left."""
+    """Compared with sets: all pushed blobs without the remaining blobs."""
     cloud = Cloud(NOW)
     for path, layers, config in pushes:
         cloud.push(path, layers=[blob(layer) for layer in sorted(layers)], config=blob(config + 10), created_at=NOW)

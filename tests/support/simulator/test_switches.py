@@ -1,4 +1,4 @@
-"""Each switch in every position, by what a caller sees of it."""
+"""Each switch in every position, as a caller sees it."""
 
 import time
 import uuid
@@ -253,7 +253,8 @@ def test_a_switch_changes_the_service(
 
 def test_every_switch_has_a_case_in_both_positions() -> None:
     shown = {name for name, *_ in SWITCHED}
-    pairs = {"operation_seconds_from", "operation_seconds_to", "retry_after", "latency_jitter"}  # beside another switch
+    # tested together with another switch
+    pairs = {"operation_seconds_from", "operation_seconds_to", "retry_after", "latency_jitter"}
     elsewhere = {field.name for field in fields(CloudSwitches)}  # `test_cloud_switches.py`
     assert shown | pairs | elsewhere == set(switches.names())
     assert all(len({str(row[1]) for row in SWITCHED if row[0] == name}) > 1 for name in shown)
