@@ -1,7 +1,7 @@
 """`make demo [KIND=…]`: one scheduled run and one manual run against a registry of any kind, with every process real.
 
 It starts a realistic registry (simulated over HTTP; of the kind oci Debian's own docker-registry), writes a
-configuration whose cron line comes in the next minute, and runs `registry-gc up`: Redis, worker, beat and web on free
+configuration whose cron line is due in the next minute, and runs `registry-gc up`: Redis, worker, beat and web on free
 loopback ports.
 """
 
@@ -75,7 +75,7 @@ def configuration(on: Stage, folder: Path, port: int, due: datetime) -> dict[str
 
 
 def policy(kind: str) -> list[dict[str, Any]]:
-    """The demo's rules, but for what a registry of this kind cannot list."""
+    """The demo's rules, without the rules about images that a registry of this kind cannot list."""
     return [rule for rule in POLICY if kind != "oci" or rule["name"] != "leftovers"]
 
 
@@ -97,7 +97,7 @@ class Demo:
         return subprocess.run([*COMMAND, *words], cwd=ROOT, env=self.environ, check=False).returncode
 
     def first_lines(self, count: int, *words: str) -> None:
-        """The beginning of what a command prints."""
+        """Show the first lines of the output of a command."""
         say(f"$ registry-gc {' '.join(words)} | head -{count}")
         done = subprocess.run(
             [*COMMAND, *words], cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, text=True, check=True
@@ -113,7 +113,7 @@ class Demo:
 
     @contextlib.contextmanager
     def up(self) -> Iterator[None]:
-        """`registry-gc up` in a session of its own; stopped as systemd would."""
+        """Run `registry-gc up` in its own session; stop it as systemd does."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [*COMMAND, "up"], cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -144,7 +144,7 @@ class Demo:
         return int(float(sample[1]))
 
     def scheduled_run(self) -> dict[str, Any]:
-        """The run that came by itself, once it is finished; its progress is reclaimed meanwhile."""
+        """Wait for the scheduled run to finish, and show its progress until then."""
 
         def finished() -> dict[str, Any] | None:
             run = next((run for run in self.answer("runs")["runs"] if run["trigger"] == "schedule"), None)
@@ -192,7 +192,7 @@ def main() -> int:
             say(f"   running    Redis, worker, beat and web; metrics on http://127.0.0.1:{demo.port}/metrics")
             headline("What would go, why, and how many bytes")
             demo.command("plan", "production")
-            headline("The night: beat starts the run by itself")
+            headline("The scheduled run: beat starts it")
             run = demo.scheduled_run()
             demo.command("runs")
             ok = demo.compare() and run["outcome"] == "succeeded"

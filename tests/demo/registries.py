@@ -22,19 +22,19 @@ class Stage(Protocol):
 
     @property
     def title(self) -> str:
-        """What it is, where, and how much is in it."""
+        """The description of the registry: kind, address and contents."""
 
     def settings(self, folder: Path) -> dict[str, Any]:
         """The keys of its entry in the configuration that say which registry it is, and how to sign in."""
 
     def push_more(self) -> None:
-        """What a busy day adds, some of it as old as the policy wants it."""
+        """Push the images of a busy day; some are as old as the policy requires."""
 
     def lost_bytes(self) -> tuple[int, str]:
-        """Bytes of configs and layers that are gone from it for good, and how that is known."""
+        """Bytes of configs and layers that the registry has lost, and how this was measured."""
 
     def troubles(self) -> list[str]:
-        """What was asked of it that nobody should ask."""
+        """Requests that no client should send."""
 
 
 class Simulated:
@@ -72,7 +72,7 @@ class Simulated:
 
 
 class Real:
-    """Debian's docker-registry, whose own collector shows on the disk what was freed."""
+    """Debian's docker-registry; its own collector frees the blobs on the disk."""
 
     def __init__(self, server: DockerRegistry) -> None:
         self._server = server
@@ -103,7 +103,7 @@ class Real:
         self._before |= self._server.data_files()
 
     def lost_bytes(self) -> tuple[int, str]:
-        """The registry's plain collector is run; of what vanishes the manifests' own files do not count."""
+        """Run the registry's collector; the files of manifests do not count as lost bytes."""
         self._server.collect().check_returncode()
         after = self._server.data_files()
         gone = {digest: size for digest, size in self._before.items() if digest not in after}
