@@ -129,12 +129,12 @@ def test_the_audit_chain_can_be_verified_from_an_export(filled, make_harness, gc
         )
         return done.stdout or done.stderr
 
-    assert recipe([oldest, newest]) == f"2 rows hold\n{newest['run']} {newest['sha256']}\n"
-    assert recipe([newest], oldest["sha256"]) == f"1 rows hold\n{newest['run']} {newest['sha256']}\n"
+    assert recipe([oldest, newest]) == f"2 rows verified\n{newest['run']} {newest['sha256']}\n"
+    assert recipe([newest], oldest["sha256"]) == f"1 rows verified\n{newest['run']} {newest['sha256']}\n"
     doctored = oldest | {"facts": oldest["facts"].replace("pr-1", "pr-9")}
     for lines, seq in (([newest], 2), ([newest, oldest], 2), ([doctored, newest], 1)):
-        assert recipe(lines) == f"seq {seq} does not hold\n"
-    assert recipe([oldest, newest | {"digest": oldest["digest"]}]) == "seq 2 does not hold\n"
+        assert recipe(lines) == f"seq {seq} does not verify\n"
+    assert recipe([oldest, newest | {"digest": oldest["digest"]}]) == "seq 2 does not verify\n"
 
 
 def test_verify_fails_for_a_changed_row_and_an_unknown_head(filled, make_harness, gc):

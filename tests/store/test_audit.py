@@ -419,7 +419,7 @@ def test_an_export_verifies_by_the_documented_recipe(store: Store) -> None:
     fill(store, 5)
     finish(store, "staging")
     assert run_recipe(store) == [
-        "5 rows hold",
+        "5 rows verified",
         f"production {last_of(store, 'production')}",
         f"staging {last_of(store, 'staging')}",
     ]
@@ -429,7 +429,7 @@ def test_an_export_verifies_by_the_documented_recipe(store: Store) -> None:
             assert json.loads(facts["tags"]) == line["tags"]
             assert json.loads(facts["decision"])["rule"] == line["rule"] == DECISION["rule"]
     do(store, "update audit set tags = '[]' where seq = 3")
-    assert run_recipe(store) == ["seq 3 does not hold"]
+    assert run_recipe(store) == ["seq 3 does not verify"]
 
 
 def run_recipe(store: Store, *arguments: str) -> list[str]:
@@ -562,15 +562,15 @@ def test_an_upgraded_store_keeps_its_chain_and_runs_continue_it(older: str) -> N
     for name in RUNS:
         planned_run(store, name, 0)  # were in mid-run
     fill(store, 3, first=20)
-    assert run_recipe(store)[0] == "9 rows hold"
+    assert run_recipe(store)[0] == "9 rows verified"
     finish(store, at=START + 30 * DAY)
     for noted in (*heads, verified(store).head, last_of(store, "staging")):
         assert (verified(store, noted).rows, verified(store, noted).broken) == (9, None)
     assert chained.forget(store, START + 5 * DAY) == 2
     anchor = verified(store).anchor
     assert (verified(store, heads[1]).rows, verified(store).broken) == (7, None)
-    assert run_recipe(store)[0] == "seq 9 does not hold"
-    assert run_recipe(store, anchor)[0] == "7 rows hold"
+    assert run_recipe(store)[0] == "seq 9 does not verify"
+    assert run_recipe(store, anchor)[0] == "7 rows verified"
     do(store, "delete from audit where seq = 11")
     assert str(verified(store).broken).startswith("seq 12, 2026-01-13T03:00:00Z, production, ")
     store.dispose()
