@@ -60,7 +60,7 @@ def test_json_lines_have_their_fields():
 
 @contextmanager
 def logged_here():
-    """What our own modules log meanwhile in this process, a record a line."""
+    """The log records of our own modules in this process, one line each."""
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = list(root.handlers), root.level
     logs.configure(stream=stream)

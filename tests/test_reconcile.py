@@ -1,4 +1,4 @@
-"""Each minute: what nobody began, approved or ended is found in the store, and ended or enqueued again."""
+"""Each minute: runs that were not begun, approved or finished are ended, or their task calls published again."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -49,7 +49,7 @@ def test_a_pending_run_that_nobody_began_is_missed(
     run = harness.run(run_id)
     assert (run.state, run.outcome, run.plan_sha256) == ("finished", "missed", None)
     assert (run.message or "").startswith("no worker began it within plan_max_age (2 hours)")
-    assert harness.open() != run_id  # nobody waits for it any more
+    assert harness.open() != run_id  # no caller waits for it any more
 
 
 def test_a_blocked_plan_that_nobody_approves_expires(simulator: Simulator, make_harness: MakeHarness) -> None:

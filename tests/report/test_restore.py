@@ -62,7 +62,7 @@ HOLD = "`registry-gc hold production {}`"
             [restored("lost", tags=(), missing=("sha256:2", "sha256:3")), restored("unfinished", tags=())],
             {},
             ["", f"Missing from shop/api@{DIGEST}:", "  sha256:2", "  sha256:3", "", "1 lost, 1 unfinished."],
-            id="nothing is back: no hold to advise",
+            id="no image is restored: no hold to suggest",
         ),
         pytest.param(
             [restored("partly", tags=()), restored()],
@@ -74,7 +74,7 @@ HOLD = "`registry-gc hold production {}`"
                 "1 whole, 1 partly.",
                 KEEP.format(HOLD.format("shop/api:v1")),
             ],
-            id="by whom, what was not kept, and a tag to hold",
+            id="the person, unsaved manifests, and a tag to hold",
         ),
         pytest.param(
             [restored(tags=())],

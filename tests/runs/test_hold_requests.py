@@ -30,7 +30,7 @@ OCI = RegistrySettings(
     [
         pytest.param("shop/api:v1", "tag", "shop/api", "v1", id="a tag"),
         pytest.param(f"shop/api@{DIGEST}", "digest", "shop/api", DIGEST, id="a digest"),
-        pytest.param(f"shop/api:v1@{DIGEST}", "digest", "shop/api", DIGEST, id="a tag before a digest says nothing"),
+        pytest.param(f"shop/api:v1@{DIGEST}", "digest", "shop/api", DIGEST, id="a tag before a digest is ignored"),
         pytest.param("crp00000000000000001", "image", None, "crp00000000000000001", id="an id"),
         pytest.param("shop/api", "repository", "shop/api", "shop/api", id="a repository"),
         pytest.param("ml/**", "repository", "ml/**", "ml/**", id="a glob"),
@@ -69,10 +69,10 @@ def test_rejects_a_reference_that_names_nothing(words: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "named", "warning"),
     [
-        pytest.param("shop/api:pr-1", True, "", id="a tag holds what it names"),
-        pytest.param("shop/api:next", False, "has the tag next", id="a tag that nothing has"),
+        pytest.param("shop/api:pr-1", True, "", id="a tag holds its image"),
+        pytest.param("shop/api:next", False, "has the tag next", id="a tag that no image has"),
         pytest.param("{id}", True, "", id="an id"),
-        pytest.param("crp99999999999999999", False, "no image with the id", id="an id of nothing"),
+        pytest.param("crp99999999999999999", False, "no image with the id", id="an id that no image has"),
         pytest.param("shop/api@{digest}", False, "", id="a digest names itself"),
         pytest.param("shop/*", False, "", id="a glob"),
     ],

@@ -99,7 +99,7 @@ def test_after_run_of_a_run_with_deletions_is_due_until_it_is_done(store: Store)
         pytest.param({"finished_at": NOW - HOUR}, True, id="as old as is wanted"),
         pytest.param({"finished_at": NOW - HOUR - SECOND}, False, id="too old"),
         pytest.param({"deleted": 0}, False, id="no deletion"),
-        pytest.param({"registry": "staging"}, False, id="of a registry that nothing follows"),
+        pytest.param({"registry": "staging"}, False, id="of a registry without after_run"),
         pytest.param({"state": "deleting", "outcome": None, "finished_at": None}, False, id="the run is deleting"),
     ],
 )

@@ -40,7 +40,7 @@ def test_sends_no_request_without_the_shared_rate_limit(simulator: Simulator, ma
 
     published = batches.delete_batch(harness.store, harness.watch, run_id, int(task_calls[0].args[1]), limiter=limiter)
 
-    assert (published, len(simulator.requests())) == ((), before)  # nor is it published again at once
+    assert (published, len(simulator.requests())) == ((), before)  # it is not published again at once
     assert {state for state, _ in harness.outcomes(run_id).values()} == {"planned"}
 
 

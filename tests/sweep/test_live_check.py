@@ -80,7 +80,7 @@ class TestOwnersRightNow:
     def test_reads_owners_again_however_recent_the_last_listing_is(
         self, simulator: Simulator, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A listing that is still good for everything else says nothing of owners."""
+        """A listing that is still recent enough for all other checks is too old to prove owners."""
         monkeypatch.setattr(live_check, "SHARED", 3600.0)
         shop = Shop(kind, simulator, tmp_path)
         child = shop.push(content="a")

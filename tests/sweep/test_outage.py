@@ -37,7 +37,7 @@ def harness(fake: FakeRegistry, tmp_path: Path) -> Iterator[Harness]:
 
 
 def finished(harness: Harness) -> Run:
-    """A whole run. On a busy machine a lease may run out meanwhile: reconcile then enqueues what is left, as always."""
+    """A whole run. On a busy machine a lease may expire; reconcile then publishes the remaining task calls."""
     run_id, task_calls = harness.plan()
     harness.carry_out(task_calls)
 

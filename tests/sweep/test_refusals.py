@@ -1,4 +1,4 @@
-"""What a registry refuses to delete: protected images are skipped as `locked`, a missing permission is a failure."""
+"""Refused deletions: protected images are skipped as `locked`, a missing permission is a failure."""
 
 from collections.abc import Iterator
 from pathlib import Path

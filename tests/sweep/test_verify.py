@@ -28,7 +28,7 @@ def filled(simulator: Simulator) -> dict[str, dict]:
         "stranger": push("shop/other", tags=["v1"], age=30 * DAY, layers=[400]),
     }
     children = [push("shop/api", age=30 * DAY, layers=[4000 + number]) for number in range(2)]
-    simulator.tag("shop/api", children[1]["digest"], "v2")  # stays when its index goes
+    simulator.tag("shop/api", children[1]["digest"], "v2")  # is kept when its index is deleted
     made["kept child"] = children[1]
     digests = [image["digest"] for image in children]
     made["index"] = simulator.push_index("shop/api", digests, tags=["pr-2"], age=30 * DAY)
@@ -170,7 +170,7 @@ def test_show_lists_the_differences(make_harness, filled, simulator):
 
 
 def test_reports_repositories_that_were_emptied(make_harness, simulator):
-    """Not one that was pushed to meanwhile, not one that keeps an image, not one that was empty before."""
+    """Not repositories that were pushed to, that keep an image, or that were empty before."""
     push = simulator.push
     for path in ("shop/empty", "ml/gone", "shop/pushed", "shop/kept", "shop/rest"):
         push(path, tags=["pr-1"], age=30 * DAY, content=path)
@@ -213,7 +213,7 @@ ONE, TWO, THREE = (f"sha256:{number:064x}" for number in range(3))
             {ONE: Image(digest=ONE, subject=TWO)},
             {TWO: Image(digest=TWO)},
             {TWO: f"{ONE}, about it, was deleted by this run"},
-            id="a signature of what is there again",
+            id="a signature of an image that is pushed again",
         ),
         pytest.param({ONE: Image(digest=ONE)}, {TWO: Image(digest=TWO, children=(THREE,))}, {}, id="never ours"),
     ],

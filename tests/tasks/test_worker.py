@@ -63,7 +63,7 @@ def test_an_unacknowledged_message_leaves_room_for_the_next(end: str, redis: Red
     with proxy_to(redis.port) as link:
         app = Celery("outside", broker=f"redis://127.0.0.1:{link.port}/0", set_as_current=False)
         with app.connection() as connection, connection.SimpleQueue("gc.control") as queue:
-            channel: Any = queue.channel  # virtual: Redis has no channels of its own
+            channel: Any = queue.channel  # virtual: Redis has no own channels
             channel.basic_qos(0, 1, False)
             app.send_task("gc.due", args=["production"], queue="gc.control", connection=connection)
             message = queue.get(timeout=10)

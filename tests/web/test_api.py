@@ -94,7 +94,7 @@ def switch_on(pages: Pages, line: str | None = None, mode: str = "delete") -> No
     after = "\n".join([web, f"defaults: {{mode: {mode}}}", *kept]) + "\n"
     if after != before:
         path.write_text(after)
-        pages.health()  # it has read this file, whatever comes of the token or of the next one
+        pages.health()  # the server reads this file before the next request
 
 
 def post(pages: Pages, path: str, document: Any = None, token: str = TOKEN, **headers: str) -> Answer:
@@ -160,16 +160,16 @@ def test_other_methods_are_not_allowed(pages: Pages, method: str, path: str) -> 
     [
         pytest.param({"Authorization": f"Basic {TOKEN}"}, id="another scheme"),
         pytest.param({"Authorization": TOKEN}, id="no scheme"),
-        pytest.param({"Authorization": "Bearer"}, id="nothing after it"),
+        pytest.param({"Authorization": "Bearer"}, id="a scheme without a token"),
         pytest.param({"Authorization": "Bearer "}, id="an empty token"),
-        pytest.param({"Authorization": f"Bearer {TOKEN[:-1]}"}, id="its beginning"),
-        pytest.param({"Authorization": f"Bearer {TOKEN}x"}, id="more than it"),
+        pytest.param({"Authorization": f"Bearer {TOKEN[:-1]}"}, id="the beginning of the token"),
+        pytest.param({"Authorization": f"Bearer {TOKEN}x"}, id="a longer token"),
         pytest.param({"Authorization": f"Bearer {TOKEN.upper()}"}, id="in capitals"),
-        pytest.param({"Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"}, id="two in one"),
+        pytest.param({"Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"}, id="two tokens in one header"),
         pytest.param({"Authorization": "Bearer cörrect"}, id="not ASCII"),
         pytest.param({"Authorization": "Bearer " + "x" * 10_000}, id="long"),
         pytest.param({"Proxy-Authorization": f"Bearer {TOKEN}"}, id="another header"),
-        pytest.param({"X-Auth-Token": TOKEN}, id="a header of somebody's own"),
+        pytest.param({"X-Auth-Token": TOKEN}, id="an X-Auth-Token header"),
         pytest.param({"Cookie": f"token={TOKEN}; Authorization=Bearer {TOKEN}"}, id="a cookie"),
     ],
 )
@@ -207,7 +207,9 @@ def test_rejects_two_authorization_headers(pages: Pages) -> None:
         pytest.param(RUNS, None, JSON, b" " * 5000, 413, "at most 4096 bytes", id="too large"),
         pytest.param(RUNS, None, {}, b"{}", 415, "Content-Type: application/json", id="no type"),
         pytest.param(RUNS, {}, {"Content-Encoding": "gzip"}, None, 415, "must not be compressed", id="packed"),
-        pytest.param(RUNS, {}, {"Content-Type": "text/plain"}, None, 415, "Content-Type", id="what a form can send"),
+        pytest.param(
+            RUNS, {}, {"Content-Type": "text/plain"}, None, 415, "Content-Type", id="a content type of HTML forms"
+        ),
         pytest.param("/api/runs/{b}/abort", {"reason": "x"}, {}, None, 400, "unknown field", id="a field of none"),
         pytest.param("/api/registries/nowhere/runs", None, {}, None, 404, "'nowhere'", id="an unknown registry"),
         pytest.param("/api/registries/PRODUCTION/runs", None, {}, None, 404, "'PRODUCTION'", id="capitals"),
@@ -267,7 +269,7 @@ def approved(pages: Pages) -> Answer:
     [
         pytest.param(None, "delete", "delete", id="in the file's mode"),
         pytest.param({}, "delete", "delete", id="an empty object"),
-        pytest.param({"dry_run": False}, "delete", "delete", id="false says nothing"),
+        pytest.param({"dry_run": False}, "delete", "delete", id="false is the default"),
         pytest.param({"dry_run": True}, "delete", "dry-run", id="more careful than the file"),
         pytest.param({"dry_run": False}, "dry-run", "dry-run", id="never less careful"),
     ],
@@ -284,7 +286,7 @@ def test_a_run_is_opened(pages: Pages, redis: RedisServer, document: Any, mode: 
     assert made["run"] in json.loads(task_call)["headers"]["argsrepr"]
 
 
-def test_one_run_at_a_time(pages: Pages) -> None:
+def test_a_registry_has_one_run_at_a_time(pages: Pages) -> None:
     first = json.loads(post(pages, RUNS).body)["run"]
     answer = post(pages, RUNS)
     assert answer.status == 409
@@ -306,7 +308,7 @@ def test_a_conflict_with_a_run_that_has_just_ended_names_no_run(pages: Pages) ->
     assert json.loads(answer.body) == {"error": "production: another run was active and has just ended; try again"}
 
 
-def test_approve_then_abort(pages: Pages) -> None:
+def test_a_run_is_approved_and_then_aborted(pages: Pages) -> None:
     answer = approved(pages)
     assert answer.status == 202, answer.text
     assert rows(pages)[BLOCKED][1:] == ("finished", "partial")  # it never had a batch to delete
@@ -317,7 +319,7 @@ def test_approve_then_abort(pages: Pages) -> None:
     assert (answer.status, "nothing was stopped" in answer.text) == (409, True)
 
 
-def test_abort(pages: Pages) -> None:
+def test_a_run_is_aborted(pages: Pages) -> None:
     answer = post(pages, f"/api/runs/{BLOCKED}/abort", {"who": "anna"})
     assert answer.status == 202
     assert people(pages) == (None, None, "anna")
@@ -334,7 +336,7 @@ def people(pages: Pages) -> tuple[str | None, str | None, str | None]:
     return newest.opened_by, newest.approved_by, newest.aborted_by
 
 
-def test_who_starts_a_run(pages: Pages) -> None:
+def test_records_who_starts_a_run(pages: Pages) -> None:
     assert post(pages, RUNS, {"who": "anna", "dry_run": True}).status == 202
     assert people(pages)[0] == "anna"
 
@@ -350,7 +352,7 @@ def paused(pages: Pages) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize(
     ("path", "name"), [("/api/registries/production", "production"), ("/api", "*")], ids=["one", "all"]
 )
-def test_pause_and_resume(pages: Pages, path: str, name: str) -> None:
+def test_a_registry_is_paused_and_resumed(pages: Pages, path: str, name: str) -> None:
     answer = post(pages, f"{path}/resume")
     assert (answer.status, "not paused" in answer.text) == (409, True)
     answer = post(pages, f"{path}/pause", {"reason": "moving\n\x1b[31m house", "who": "anna"})

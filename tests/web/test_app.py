@@ -48,9 +48,9 @@ def test_the_index_page_links_both_pages(pages: Pages) -> None:
     ("method", "path", "status"),
     [
         pytest.param("HEAD", "/metrics", 200, id="head"),
-        pytest.param("POST", "/metrics", 405, id="nothing can be sent to the metrics"),
-        pytest.param("DELETE", "/healthz", 405, id="nothing can be deleted"),
-        pytest.param("POST", "/", 405, id="the page takes nothing"),
+        pytest.param("POST", "/metrics", 405, id="the metrics accept no POST"),
+        pytest.param("DELETE", "/healthz", 405, id="DELETE is not allowed"),
+        pytest.param("POST", "/", 405, id="the page accepts no POST"),
         pytest.param("GET", "/nothing", 404, id="no such page"),
         pytest.param("GET", "/metrics/../store.db", 404, id="no way to a file"),
     ],

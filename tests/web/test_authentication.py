@@ -33,7 +33,7 @@ def test_accepts_the_token(web: Web, header: str) -> None:
         pytest.param([f"Bearer {TOKEN}"] * 2, REQUIRED, 'Bearer realm="registry-gc"', id="two headers"),
         pytest.param([TOKEN], REQUIRED, 'Bearer realm="registry-gc"', id="no scheme"),
         pytest.param([f"Basic {TOKEN}"], REQUIRED, 'Bearer realm="registry-gc"', id="another scheme"),
-        pytest.param(["Bearer "], REQUIRED, 'Bearer realm="registry-gc"', id="nothing after it"),
+        pytest.param(["Bearer "], REQUIRED, 'Bearer realm="registry-gc"', id="a scheme without a token"),
         pytest.param(["Bearer  "], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="a blank"),
         pytest.param([f"Bearer {TOKEN[:-1]}"], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="less"),
         pytest.param([f"Bearer {TOKEN}x"], WRONG, 'Bearer realm="registry-gc", error="invalid_token"', id="more"),

@@ -20,7 +20,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def request(*pieces: bytes, headers: Mapping[str, str] = JSON) -> Request:
-    """A request whose body comes in these pieces."""
+    """A request whose body arrives in these pieces."""
     left = list(pieces) or [b""]
 
     async def receive() -> Message:
@@ -40,7 +40,7 @@ def refused(asked: Request) -> RefusedError:
 @pytest.mark.parametrize(
     ("pieces", "headers", "record"),
     [
-        pytest.param([], {}, Asked(), id="nothing, of no type"),
+        pytest.param([], {}, Asked(), id="an empty body without a content type"),
         pytest.param([b"{}"], JSON, Asked(), id="an empty object"),
         pytest.param([b'{"dry_run": true, "who": "anna"}'], JSON, Asked(dry_run=True, who="anna"), id="all fields"),
         pytest.param([b'{"who"', b': "an', b'na"}'], JSON, Asked(who="anna"), id="in pieces"),

@@ -16,7 +16,7 @@ from worker.store import open_store
     [
         pytest.param("postgresql+psycopg://clerk:open@sesame.invalid:1/ledger", "store", 500, id="away"),
         pytest.param("sqlite:////sesame/ledger.db", "store", 500, id="a file that cannot be made"),
-        # What is a mistake of the configuration leaves the store as it was until it is mended.
+        # After a mistake in the configuration the store stays the same until the mistake is corrected.
         pytest.param("postgresql+psycopg://clerk:open@sesame@127.0.0.1:1/ledger", "configuration", 200, id="two @"),
         pytest.param("postgresql+psycopg://clerk:o@127.0.0.1:1/ledger?sesame=1", "configuration", 200, id="an option"),
     ],

@@ -60,7 +60,7 @@ def test_the_allowed_age_of_beat_s_heartbeat(age: timedelta | None, healthy: boo
 
 def test_an_unreachable_redis_is_reported_and_metrics_still_work(own: Pages) -> None:
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused, and nobody else's
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         write(own.folder, f"redis://:sesame@127.0.0.1:{nobody.getsockname()[1]}/0")
         answer = own.ask("/healthz")
         assert answer.status == 503

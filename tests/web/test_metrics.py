@@ -222,7 +222,7 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
                 "last_run_start_timestamp_seconds": 0,
                 'runs_total{outcome="succeeded",trigger="schedule",mode="delete"}': 0,
             },
-            id="a run under way is counted as it goes",
+            id="a running run is counted while it deletes",
         ),
         pytest.param(
             [
@@ -320,7 +320,7 @@ UNREADABLE = json.dumps([{"repository": "shop/api", "reason": "permission denied
                 'rule_selected_images{rule="pull requests"}': 12,
                 'rule_selected_images{rule="former rule"}': 3,
             },
-            id="the newest plan tells its rules and what it could not list",
+            id="the newest plan reports its rules and its unlistable repositories",
         ),
         pytest.param(
             [
@@ -398,14 +398,14 @@ def test_values_of_a_registry_and_of_beat(store: Store) -> None:
 @pytest.mark.parametrize(
     ("named", "paused"),
     [
-        pytest.param((), (0, 0), id="nobody asked for it"),
+        pytest.param((), (0, 0), id="no pause"),
         pytest.param(("production",), (1, 0), id="one registry"),
         pytest.param(("*",), (1, 1), id="all, also those that the store has never seen"),
         pytest.param(("*", "production"), (1, 1), id="both"),
-        pytest.param(("former",), (0, 0), id="one that left the configuration"),
+        pytest.param(("former",), (0, 0), id="a registry that left the configuration"),
     ],
 )
-def test_paused(store: Store, named: tuple[str, ...], paused: tuple[int, int]) -> None:
+def test_reports_paused_registries(store: Store, named: tuple[str, ...], paused: tuple[int, int]) -> None:
     with store.write() as connection:
         for name in named:
             connection.execute(pause.insert().values(registry=name, at=NOW, who="ann", reason="a move"))
@@ -422,7 +422,7 @@ def test_paused(store: Store, named: tuple[str, ...], paused: tuple[int, int]) -
         pytest.param("former", NOW - timedelta(hours=5), 0, id="a source that left the configuration has no series"),
     ],
 )
-def test_evidence_age(store: Store, source: str, as_of: datetime, age: float) -> None:
+def test_reports_the_age_of_evidence(store: Store, source: str, as_of: datetime, age: float) -> None:
     values = {"registry": "production", "source": source, "as_of": as_of, "read_at": NOW, "count": 1, "baseline": 1}
     with store.write() as connection:
         connection.execute(evidence.insert().values(values | {"sha256": "0" * 64, "uses": b"is not read here"}))
@@ -432,7 +432,7 @@ def test_evidence_age(store: Store, source: str, as_of: datetime, age: float) ->
     }
 
 
-def test_foreign_references_of_the_last_scan(store: Store) -> None:
+def test_reports_foreign_references_of_the_last_scan(store: Store) -> None:
     values = {"registry": "production", "source": "cluster", "as_of": NOW, "read_at": NOW, "count": 9, "baseline": 9}
     with store.write() as connection:
         row = values | {"sha256": "0" * 64, "uses": b"is not read here", "foreign_references": 7}
@@ -445,11 +445,11 @@ def test_foreign_references_of_the_last_scan(store: Store) -> None:
     [
         pytest.param("0 3 * * * Europe/Moscow", NOW - timedelta(days=3), NOW - timedelta(hours=3), id="last midnight"),
         pytest.param("0 3 * * * Europe/Moscow", NOW - timedelta(hours=2), None, id="known only since after that"),
-        pytest.param("0 4 * * * Europe/Moscow", NOW - timedelta(days=3), None, id="beat still knows another line"),
+        pytest.param("0 4 * * * Europe/Moscow", NOW - timedelta(days=3), None, id="beat still has another cron line"),
         pytest.param("0 3 * * * Europe/Moscow", NOW + timedelta(hours=2), None, id="known since a clock ahead of ours"),
     ],
 )
-def test_last_due(store: Store, line: str, since: datetime, due_at: datetime | None) -> None:
+def test_reports_the_last_due_time(store: Store, line: str, since: datetime, due_at: datetime | None) -> None:
     with store.write() as connection:
         record_registry(connection, "production", line, since)
     seconds = of(scrape(store, PRODUCTION), "last_due_timestamp_seconds")

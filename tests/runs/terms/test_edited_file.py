@@ -184,9 +184,9 @@ def test_deletes_nothing_in_a_repository_that_the_file_no_longer_names(tmp_path:
     ("planned", "edited", "bound"),
     [
         pytest.param(("a",), ("a",), ("a",), id="unchanged"),
-        pytest.param(("a",), ("b", "a"), ("a",), id="another one is named"),
-        pytest.param((), ("a",), (), id="one is named for the first time"),
-        pytest.param(("a", "b"), ("b",), ("b",), id="one is no longer named"),
+        pytest.param(("a",), ("b", "a"), ("a",), id="another image is ignored"),
+        pytest.param((), ("a",), (), id="an image is ignored for the first time"),
+        pytest.param(("a", "b"), ("b",), ("b",), id="an image is no longer ignored"),
     ],
 )
 def test_an_unreadable_image_that_is_named_since_the_plan_freezes_its_repository_all_the_same(

@@ -173,7 +173,7 @@ def test_an_objection_stops_deletions_that_wait_for_the_rate_limit(
 
     batches.delete_batch(harness.store, harness.watch, run_id, number, limiter=limiter)
 
-    assert limiter.intended == len(rest)  # the first of a repository went alone
+    assert limiter.intended == len(rest)  # the first deletion of a repository is sent alone
     outcomes = harness.outcomes(run_id)
     assert outcomes[first] == ("deleted", None)
     assert outcomes[rest[0]] == held
@@ -250,7 +250,7 @@ def test_a_task_stopped_while_sending_settles_the_sent_deletions(
         def wait(self) -> float:
             if intended(harness, run_id) >= 2 and not self._turns.acquire(blocking=False):
                 assert ended.wait(30)
-                time.sleep(0.3 * PERMISSION_VALID_FOR)  # its turn comes soon after
+                time.sleep(0.3 * PERMISSION_VALID_FOR)  # its turn follows soon
             return 0.0
 
     def interrupted(pool: ThreadPoolExecutor, step: Callable[..., Any], *works: Any) -> Future[Any]:
@@ -314,7 +314,7 @@ def test_sends_no_deletion_without_a_valid_permission(simulator: Simulator) -> N
     limiter.deletions_until = time.monotonic()
     with pytest.raises(TooLateError):
         http.call(deletion, status)
-    http.call(reading, status)  # only what may come too late is not sent
+    http.call(reading, status)  # only deletions that may be too late are not sent
     limiter.deletions_until = later
     http.call(deletion, status)
     http.close()

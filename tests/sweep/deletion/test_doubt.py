@@ -21,7 +21,7 @@ SLOWLY = {"requests_per_second": 500, "concurrency": 1}
 
 
 def go_on(harness: Harness, run_id: str) -> None:
-    """Let every mark of a publication expire and carry on, a few times: as minutes of reconcile would."""
+    """Let the publication of batches expire and publish them again, a few times, as some minutes of reconcile would."""
     for _ in range(6):
         harness.write(update(batch).values(published_at=None))
         harness.carry_out(lifecycle.next_task_calls(harness.store, run_id, datetime.now(UTC)))
@@ -70,8 +70,8 @@ class TestAChangeAfterTheReading:
         assert simulator.requests("DELETE") == []
 
 
-class TestADeletionLeftInDoubt:
-    """Its DELETEs were answered 503 until the reading was too old: it may have been carried out."""
+class TestADeletionInDoubt:
+    """The registry answered 503 until the reading was too old; it may have carried out the deletion."""
 
     def left(
         self, simulator: Simulator, make_harness: MakeHarness, **pushed: Any
@@ -169,8 +169,10 @@ class TestADeletionLeftInDoubt:
         assert [item.attempts for item in harness.items(run_id)] == [3]
 
 
-class TestAnAnswerThatSaysNothingOfTheImage:
-    def test_an_operation_that_may_not_be_read(self, simulator: Simulator, make_harness: MakeHarness) -> None:
+class TestAnUnreadableOutcome:
+    def test_an_operation_that_may_not_be_read_is_polled_again(
+        self, simulator: Simulator, make_harness: MakeHarness
+    ) -> None:
         image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
         harness = make_harness()
         run_id, task_calls = harness.plan_and_recheck()
@@ -183,7 +185,7 @@ class TestAnAnswerThatSaysNothingOfTheImage:
         assert harness.outcomes(run_id) == {image["digest"]: ("deleted", None)}
         assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
-    def test_an_operation_that_the_registry_no_longer_knows(
+    def test_a_deletion_whose_operation_is_unknown_counts_when_the_image_is_gone(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.switch(image_vanishes="at_acceptance")

@@ -23,7 +23,7 @@ def test_an_image_that_another_client_deleted_is_gone(simulator: Simulator, make
     run = harness.run(run_id)
     assert harness.outcomes(run_id) == {theirs["digest"]: ("gone", None), ours["digest"]: ("deleted", None)}
     assert (run.gone, run.deleted, run.outcome) == (1, 1, "succeeded")
-    # Theirs alone is not counted; what both referenced went with ours, the last of the two.
+    # Blobs of their image alone are not counted; shared blobs are freed by our deletion, the last of the two.
     assert run.reclaimed_bytes == 300 + 500 + 5000
 
 

@@ -1,4 +1,4 @@
-"""What is deleted, and in which order: exactly the plan, owners first, each intent before its deletion."""
+"""Deletions and their order: exactly the plan, owners first, each intent before its deletion."""
 
 from datetime import datetime, timedelta
 

@@ -121,7 +121,7 @@ def test_an_image_that_reappears_gets_a_new_first_sight(
     assert {name: push_again(fake, name) for name in LOST} == lost
     back = harness.sweep()
     assert (back.outcome, back.exceeded) == ("succeeded", ())
-    assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # what was there all the time goes by its age
+    assert tags_of(fake) == {"main-10", "main-11", "main-12", *LOST}  # the rules decide about tags that were never gone
     pass_time(harness, DAY)
     assert harness.sweep().deleted == 0  # the returned tags push no others out in the next run
     for name in ("main-13", "main-14", "main-15"):
@@ -214,7 +214,7 @@ def test_somebody_elses_deletion_is_confirmed_without_reading_every_tag_once_mor
     harness.do(batch)
     assert harness.outcomes(run_id) == {old.digest: ("gone", None)}
     tags = 30  # which are read once, before the batch
-    others = 12  # the clock, lists with the request that ends them, the image, and what confirms that it is gone
+    others = 12  # the clock, lists with their last request, the image, and the confirmation that it is gone
     assert len(fake.requests) - asked <= tags + others
 
 
@@ -264,7 +264,7 @@ def test_a_collateral_tag_stops_the_run(fake: FakeRegistry, harness: Harness) ->
 def test_a_signature_has_its_image_as_subject(fake: FakeRegistry, harness: Harness) -> None:
     signed = fake.push(PATH, "v1", layers=[1])
     signature = fake.push(PATH, f"sha256-{signed.digest.removeprefix('sha256:')}.sig", layers=[2])
-    fake.push(PATH, "v1", layers=[3])  # what is signed has no tag any more
+    fake.push(PATH, "v1", layers=[3])  # the signed image has no tag any more
     harness.rewrite(rules=[{"name": "signatures", "delete": {"tags": ["sha256-*"]}}], mode="delete")
     run = harness.sweep()
     assert (run.images, run.planned) == (3, 0)
@@ -277,12 +277,12 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("state", "tags", "age", "goes_on"),
     [
-        pytest.param("intent", ("a",), 0, True, id="one tag is left of what we began"),
+        pytest.param("intent", ("a",), 0, True, id="one tag is left of a begun deletion"),
         pytest.param("intent", (), 0, True, id="none is left"),
         pytest.param("intent", ("a",), 1, True, id="the newest artifact is gone"),
         pytest.param("intent", ("a", "b"), -1, False, id="pushed again since"),
         pytest.param("intent", ("a", "c"), 0, False, id="a tag that was not planned"),
-        pytest.param("planned", ("a",), 0, False, id="nothing was begun"),
+        pytest.param("planned", ("a",), 0, False, id="no deletion was begun"),
     ],
 )
 def test_goes_on_with_an_image_that_a_begun_deletion_may_have_left(
@@ -318,7 +318,7 @@ def test_reports_reclaimable_bytes_as_an_upper_bound(fake: FakeRegistry, harness
 
 
 class TestAKeptTagThatIsRefused:
-    """What it needs cannot be known: nothing in its repository is deleted, and the run ends."""
+    """Its needs are unknown: nothing in its repository is deleted, and the run ends."""
 
     @pytest.fixture
     def planned(self, fake: FakeRegistry, harness: Harness) -> tuple[str, list[TaskCall]]:

@@ -1,4 +1,4 @@
-"""Images pushed, or pushed again, during a sweep: what they need stays, on every kind of registry."""
+"""Images pushed, or pushed again, during a sweep: the images that they need are kept, on every kind of registry."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Links that delay, cut and lose what is sent."""
+"""Links that delay, cut and lose data."""

@@ -98,7 +98,7 @@ def test_a_run_survives_a_restart_of_postgresql(point: Checkpoint, scenarios: Sc
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 3 MB of its own."""
+    """A separate file system of 3 MB."""
     folder.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
@@ -116,7 +116,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_full_disk_of_the_store_stops_deletions_until_it_has_space(
     point: Checkpoint, running: Simulator, tmp_path: Path
 ) -> None:
-    """No image is deleted, one line of log says so, and the run goes on when the disk has space."""
+    """No image is deleted, one log line reports it, and the run continues when the disk has space."""
     running.reset()
     with small_disk(tmp_path / "disk") as disk, redis_server() as redis:
         scenario = Scenario(running, tmp_path, redis, ways={"store": f"sqlite:///{disk}/gc.db"})
@@ -151,7 +151,7 @@ def test_a_full_disk_of_the_store_stops_deletions_until_it_has_space(
 
 @pytest.mark.slow
 def test_the_supervisor_restarts_workers_that_a_message_without_json_ended(tmp_path: Path) -> None:
-    """By Celery's design a worker takes such a message from the queue, and ends."""
+    """By Celery's design a worker that takes such a message from the queue ends."""
     with redis_server() as server, Redis(port=server.port) as redis:
         sandbox = Sandbox(tmp_path, redis=server.url)
         with sandbox.running(*OURS, "worker") as worker:

@@ -86,7 +86,7 @@ def push_referrer(history: History, a: int, b: int, c: int) -> None:
 
 
 def push_dependent(history: History, a: int, b: int, c: int) -> None:
-    """Push what needs an image that a run is about to delete: an index of it, a signature of it, or its subject."""
+    """Push an owner of an image that a run is about to delete: an index of it, a signature of it, or its subject."""
     rows = history.invariants.rows(
         "select repository, digest from item where state in ('planned', 'intent') order by repository, number"
     )

@@ -27,5 +27,5 @@ def history() -> Iterator[History]:
 
 @pytest.fixture(autouse=True)
 def no_real_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch does not wait for an unavailable registry: the clock of a history does not move meanwhile."""
+    """A batch does not wait for an unavailable registry: the clock of a history does not move while it waits."""
     monkeypatch.setattr("worker.sweep.outage.LONGEST", 0.0)

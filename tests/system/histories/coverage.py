@@ -1,4 +1,4 @@
-"""What histories covered, and what they did not: the report of a drill."""
+"""The report of a drill: the actions and outcomes that histories covered, and the missing ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ STOPS = ("aborted", "expired", "deadline", "hopeless", "failed")
 OUTCOMES = ("succeeded", "partial", "blocked", "failed", "aborted", "missed")
 SEEN = ("a batch was taken over", "an item was stopped")
 
-# What a drill can cover, by the prefix of its counts.
+# The cases that a drill can cover, by the prefix of their counts.
 COVERABLE: Mapping[str, tuple[str, ...]] = {
     "run": OUTCOMES,
     "stop": STOPS,

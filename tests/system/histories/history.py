@@ -70,7 +70,7 @@ EXPECTED = (
 
 @dataclass(slots=True)
 class PlannedAction:
-    """An action that runs when a process passes a point, after so many processes have passed it."""
+    """An action that runs when a process passes a point, after a number of processes have passed it."""
 
     point: str  # empty: any point
     passes: int  # still to come before the action

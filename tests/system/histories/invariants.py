@@ -406,7 +406,7 @@ class Invariants:
             require(run["reclaimed_bytes"] == expected, "reclaimed bytes are exact", run=dict(run), expected=expected)
 
     def _ours(self, run_id: str, deleted: set[Key], gone: set[Key]) -> set[Key]:
-        """Images that we deleted, and images that went with an index or a subject that we deleted."""
+        """Images that we deleted, and images that were deleted with an index or a subject that we deleted."""
         ours = set(deleted)
         rows = self.rows("select repository, digest, owners from item where run_id = ? and state = 'gone'", run_id)
         while more := {

@@ -67,7 +67,7 @@ TAKEOVER = st.tuples(
         max_size=2,
     ).map(lambda calls: [("pass_time", (2, 0, 0)), *calls]),
 )
-# A repository is rechecked while a batch of it is halted, after somebody pushed what needs an image of the batch.
+# A repository is rechecked while a batch of it is halted, after a push of an owner of one of its images.
 NEEDED_AGAIN = st.tuples(
     IN_A_BATCH,
     st.integers(0, 5),
@@ -184,7 +184,7 @@ class Histories(RuleBasedStateMachine):
         interruptions: list[Interruption],
         needed: Interruption,
     ) -> None:
-        """A run leaves deletions unconfirmed; images pushed at the last moment need what was to be deleted."""
+        """A run leaves deletions unconfirmed; images pushed at the last moment need images of the plan."""
         self._do("lose_answers", lost)
         self.whole_run(pushes, interruptions, ())
         self.last_moment([needed], "grow_stale")
@@ -214,7 +214,7 @@ class Histories(RuleBasedStateMachine):
         self.history.invariants.check()
 
     def _plan_interruptions(self, interruptions: list[Interruption]) -> None:
-        """Each action runs when a process of the next step has passed so many points of that name."""
+        """Each action runs when a process of the next step has passed this number of points of that name."""
         for point, passes, calls in interruptions:
             for name, numbers in calls:
                 action = functools.partial(self._interrupt, name, numbers)

@@ -1,4 +1,4 @@
-"""The fake beside the real server: the same pushes, the same requests, and answers that agree in what clients read."""
+"""The fake and the real server: the same pushes, the same requests, and responses that are equal for clients."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """The two servers, filled alike; what stands in `words` stands in paths as {word}."""
+    """The two servers with the same contents; paths contain the keys of `words` as {word}."""
 
     urls: tuple[str, str]
     words: dict[str, str]
@@ -51,7 +51,7 @@ def asked_once(url: str, method: str, target: str, **options: Any) -> WireRespon
 
 
 def said(answer: WireResponse) -> dict[str, Any]:
-    """What a client goes by: JSON as its document, and no length of what may be written in several ways."""
+    """The part of a response that a client reads: JSON as its document, without lengths of variable text."""
     headers = {name: answer.header(name) for name in COMPARED if answer.header(name)}
     kind = answer.header("Content-Type").partition(";")[0]
     seen: dict[str, Any] = {"status": answer.status, "type": kind if answer.body else ""}
@@ -271,7 +271,7 @@ STEPS: dict[str, list[Step]] = {
     "an old artifact": [put("t", b"{}", "application/vnd.oci.artifact.manifest.v1+json")],
     "another repository": [put("t", GOOD, repository="stranger"), ("GET", "/v2/stranger/tags/list", {})],
     "deleted": [put("t", GOOD), put("u", GOOD), delete("{good}"), get("t"), get("{good}"), tags(), delete("{good}")],
-    "put back": [put("t", GOOD), delete("{good}"), put("t", GOOD), get("t"), tags()],
+    "pushed again": [put("t", GOOD), delete("{good}"), put("t", GOOD), get("t"), tags()],
     "deleted by tag": [put("t", GOOD), delete("t"), delete("nosuch"), get("t")],
     "nothing to delete": [delete(NOWHERE), delete("sha256:abc"), ("DELETE", f"/v2/nobody/manifests/{NOWHERE}", {})],
     "an overwritten tag": [
@@ -293,7 +293,7 @@ STEPS: dict[str, list[Step]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_fake_answers_changes_as_docker_registry(fresh: Both, name: str) -> None:
-    """Step by step, each case in a repository of its own."""
+    """Step by step, each case in its own repository."""
     repository = name.replace(" ", "-").replace(",", "").lower()
     for url in fresh.urls:
         pusher = Pusher(url)

@@ -174,7 +174,7 @@ def test_the_token_for_a_signed_key_parses_as_the_vendors_message(simulator: Sim
 
 
 def test_printed_empty_fields_parse(simulator: Simulator, api: httpx.Client) -> None:
-    """The other style of empty fields: what is printed then is exactly the messages' own defaults."""
+    """The other style of empty fields: the printed values are exactly the defaults of the messages."""
     try:
         simulator.switch(empty_fields="printed")
         answer = api.get("/container-registry/v1/images", params={"registryId": simulator.registry_id})
@@ -274,7 +274,7 @@ def test_artifacts_of_every_kind_parse_as_the_vendors_message(
 def test_query_parameters_are_fields_of_the_vendors_request(
     simulator: Simulator, api: httpx.Client, message: Any, path: str, parameters: dict[str, Any]
 ) -> None:
-    """All of them: what is not asked for here is a page token or the other scope."""
+    """All parameters; the remaining ones are the page token and the other scope."""
     here = {"{id}": simulator.registry_id, "{folder}": simulator.folder_id}
     sent = {name: here.get(value, value) if isinstance(value, str) else value for name, value in parameters.items()}
     assert MessageToDict(ParseDict(sent, message())) == sent

@@ -211,7 +211,7 @@ def test_forged_messages_delete_nothing_and_change_no_row(target: Target, which:
 
 
 def named(text: str, name: str) -> str:
-    """The message with a delivery tag and a task id of its own, by which Celery and Redis tell messages apart."""
+    """The message with its own delivery tag and task id, by which Celery and Redis identify messages."""
     envelope = json.loads(text)
     envelope["properties"]["delivery_tag"] = name
     if envelope["headers"].get("id") == "4f1c":
@@ -296,7 +296,7 @@ ENDLESS = [
 
 
 def test_a_message_that_is_not_json_ends_one_worker_at_most(target: Target) -> None:
-    """By Celery's design a worker takes such a message from the queue and ends; the next worker goes on."""
+    """By Celery's design a worker that takes such a message from the queue ends; the next worker continues."""
     target.drained()  # Redis returns unacknowledged messages of an ended worker only after the visibility timeout
     before, deletes, restarts = target.rows(), target.deletes(), len(target.cluster.restarted)
     for text in GARBAGE:  # one by one, for the same reason

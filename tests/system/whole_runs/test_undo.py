@@ -42,7 +42,7 @@ def test_restores_every_image_before_the_collector_ran(tmp_path):
 
 @pytest.fixture
 def own_shared_and_index(pusher):
-    """Images to delete: one with a layer of its own, one whose blobs a kept image has too, and an index of both."""
+    """Images to delete: one with its own layer, one that shares its blobs with a kept image, and an index of both."""
     own = pusher.image("shop/api", "old-own", layers=[b"base", b"own"])
     shared = pusher.image("shop/api", "old-shared", layers=[b"base"])
     pusher.image(
