@@ -129,7 +129,7 @@ def task(
     def decorate(function: Callable[..., Iterable[TaskCall]]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapper(*args: object, **kwargs: object) -> None:
-            if kwargs or tuple(map(type, args)) != kinds or not _are_valid(args):
+            if kwargs or tuple(map(type, args)) != kinds or not all(map(_is_valid, args)):
                 got = ", ".join(type(argument).__name__ for argument in (*args, *kwargs.values()))
                 log.warning("arguments_refused", task=function.__name__, got=got or "none")
                 return
@@ -147,16 +147,11 @@ def task(
     return decorate
 
 
-def _are_valid(arguments: Iterable[object]) -> bool:
-    """Whether each argument of a message can be a name, an id or a number of the store."""
-    for argument in arguments:
-        if isinstance(argument, str):
-            valid = 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
-        else:
-            valid = isinstance(argument, int) and 0 <= argument < 2**31
-        if not valid:
-            return False
-    return True
+def _is_valid(argument: object) -> bool:
+    """Whether a message's argument can be a name, an id or a number of the store."""
+    if isinstance(argument, str):
+        return 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
+    return isinstance(argument, int) and 0 <= argument < 2**31
 
 
 @contextmanager

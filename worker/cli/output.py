@@ -1,7 +1,6 @@
 """Writes results to standard output, or to a file that appears only when it is complete."""
 
 import errno
-import functools
 import os
 import stat
 import sys
@@ -62,6 +61,7 @@ class Output:
     def __init__(self, path: Path | None, form: str) -> None:
         self.path = path
         self.form = form  # table, json or ndjson
+        self.on_terminal = path is None and sys.stdout.isatty()
         self._stream: BinaryIO = sys.stdout.buffer
         self._file: OutputFile | None = None
         self._temporary: str | None = None
@@ -98,11 +98,6 @@ class Output:
         finally:
             if self._temporary is not None:
                 Path(self._temporary).unlink(missing_ok=True)
-
-    @functools.cached_property
-    def on_terminal(self) -> bool:
-        """Whether the result goes to a terminal."""
-        return self.path is None and sys.stdout.isatty()
 
     def line(self, text: str = "") -> None:
         self.write(text.encode("utf-8", "backslashreplace") + b"\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from worker.processes.supervisor import Program
 
+LOG = "redis.log"
 SERVERS = ("redis-server", "valkey-server")
 LONGEST_SOCKET = 100  # bytes; the kernel's limit for a socket's address is 107
 
@@ -64,7 +65,7 @@ class OwnRedis:
         if len(bytes(socket_path)) > LONGEST_SOCKET:
             socket_path = Path(tempfile.mkdtemp(prefix="registry-gc-")) / "redis.sock"
         own = cls(folder, socket_path)
-        paths = {"socket": str(own.socket), "folder": str(folder), "log": str(own.log)}
+        paths = {"socket": str(own.socket), "folder": str(folder), "log": str(folder / LOG)}
         quoted = {name: path.replace("\\", "\\\\").replace('"', '\\"') for name, path in paths.items()}
         own.configuration.write_text(CONFIGURATION.format(**quoted))
         return own
@@ -72,10 +73,6 @@ class OwnRedis:
     @property
     def configuration(self) -> Path:
         return self.folder / "redis.conf"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "redis.log"
 
     def program(self) -> Program:
         """Raises NoServerError."""
@@ -93,7 +90,7 @@ class OwnRedis:
     def last_log_line(self) -> str:
         """The last line of the log, which says why the server did not start."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            lines = (self.folder / LOG).read_text(errors="replace").splitlines()
         except OSError:
             return "there is no log"
         return lines[-1] if lines else "the log is empty"

@@ -46,16 +46,13 @@ def reach(name: Checkpoint) -> None:
     """Pass the checkpoint, or halt until a test removes the file."""
     for observe in observers:
         observe(name)
-    if folder := os.environ.get(HALTS):
-        _halt(Path(folder), name)
-
-
-def _halt(folder: Path, name: str) -> None:
+    if not (folder := os.environ.get(HALTS)):
+        return
     try:
-        (folder / name).unlink()
+        Path(folder, name).unlink()
     except FileNotFoundError:
         return  # no halt is requested, or another process took it
-    halted, new = folder / f"{name}.halted", folder / f"{name}.new"
+    halted, new = Path(folder, f"{name}.halted"), Path(folder, f"{name}.new")
     new.write_text(str(os.getpid()))
     new.replace(halted)
     while halted.exists():

@@ -59,7 +59,11 @@ def gather(
     if not registry.in_use:
         return GatheredEvidence()
     check_clocks(lambda: datetime.now(UTC), store)
-    known, scope = _stored_readings(store, registry), scope_of(registry, registries, listed)
+    known: dict[str, StoredReading] = {}
+    if store is not None:
+        with store.read() as connection:
+            known = rows.stored_readings(connection, registry.name)
+    scope = scope_of(registry, registries, listed)
     readings = [_read_source(source, known.get(source.name), scanning=scanning) for source in registry.in_use]
     warnings = []
     for place, source in enumerate(registry.in_use):
@@ -106,19 +110,14 @@ def recent_evidence(store: Store, registry: RegistrySettings) -> Evidence | None
     """What is in use by recent readings; None: a source must be asked first. Raises StoreError."""
     if not registry.in_use:
         return Evidence()
-    known, now = _stored_readings(store, registry), datetime.now(UTC)
+    with store.read() as connection:
+        known = rows.stored_readings(connection, registry.name)
+    now = datetime.now(UTC)
     readings = [_last_reading(source, known.get(source.name)) for source in registry.in_use]
     for source, stored in zip(registry.in_use, readings, strict=True):
         if stored is None or not _is_younger(stored, GOOD_FOR, now) or now - stored.reading.as_of > source.max_age:
             return None
     return evidence_of(registry, [stored for stored in readings if stored is not None])
-
-
-def _stored_readings(store: Store | None, registry: RegistrySettings) -> dict[str, StoredReading]:
-    if store is None:
-        return {}
-    with store.read() as connection:
-        return rows.stored_readings(connection, registry.name)
 
 
 def _last_reading(source: EvidenceSettings, known: StoredReading | None) -> StoredReading | None:

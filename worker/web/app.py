@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
+from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
@@ -68,7 +69,10 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], publish
     def healthz(_request: Request) -> Response:
         checks = health(store, configuration(), datetime.now(UTC))
         healthy = all(check.healthy for check in checks.values())
-        document = {"status": "ok" if healthy else "ill"} | {name: check.document() for name, check in checks.items()}
+        document: dict[str, Any] = {"status": "ok" if healthy else "ill"}
+        for name, check in checks.items():
+            age = {} if check.age_seconds is None else {"age_seconds": round(check.age_seconds, 3)}
+            document[name] = {"status": "ok" if check.healthy else "ill", "detail": check.detail, **age}
         return JSONResponse(document, status_code=200 if healthy else 503)
 
     def page(_request: Request) -> Response:

@@ -5,7 +5,6 @@ The page needs no token, so it only names the part that fails; the log gives the
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -30,10 +29,6 @@ class HealthCheck:
     healthy: bool
     detail: str
     age_seconds: float | None = None
-
-    def document(self) -> dict[str, Any]:
-        age = {} if self.age_seconds is None else {"age_seconds": round(self.age_seconds, 3)}
-        return {"status": "ok" if self.healthy else "ill", "detail": self.detail, **age}
 
 
 def health(store: OpenStore, configuration: Configuration, now: datetime) -> dict[str, HealthCheck]:
