@@ -123,15 +123,15 @@ def test_knows_whether_the_registry_answered_since_the_last_failure(
 ) -> None:
     for attempt, outcome in zip(attempts(recorder), outcomes, strict=False):
         recorder.add(attempt.item, outcome)
-    assert recorder.end_health() is healthy
-    assert recorder.end_health() is False
+    assert recorder.end_healthy_period() is healthy
+    assert recorder.end_healthy_period() is False
 
 
 def test_an_attempt_is_reset_in_another_chunk(recorder: OutcomeRecorder) -> None:
     attempt = attempts(recorder)[0]
-    attempt.again, attempt.clear, attempt.key, attempt.unsent = True, True, "key", False
-    attempt.begin()
-    assert (attempt.again, attempt.clear, attempt.key, attempt.unsent, attempt.deletion) == (
+    attempt.must_reread, attempt.deletable, attempt.idempotency_key, attempt.unsent = True, True, "key", False
+    attempt.reset()
+    assert (attempt.must_reread, attempt.deletable, attempt.idempotency_key, attempt.unsent, attempt.deletion) == (
         False,
         False,
         "",
@@ -139,7 +139,7 @@ def test_an_attempt_is_reset_in_another_chunk(recorder: OutcomeRecorder) -> None
         None,
     )
     attempt.item = as_claimed(attempt, state="accepted", operation_id="op1")
-    attempt.begin()
+    attempt.reset()
     assert attempt.deletion == Deletion("op1", done=False, target=("shop/api", attempt.item.image))
     assert attempt.is_unfinished
 

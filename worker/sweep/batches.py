@@ -82,7 +82,7 @@ def delete_batch(
         refusals.settle(store, run_id)
         if (batch is not None and batch.out_of_time) or lifecycle.is_stopped(store, run_id):
             published_at = None  # begun deletions are then resolved at once
-        elif batch is not None and batch.go_on:
+        elif batch is not None and batch.can_continue:
             published_at = EPOCH  # after the batches that were never published
         log.info("batch_done", **facts, seconds=round(time.monotonic() - began, 1))
     except LeaseLostError:
@@ -107,11 +107,11 @@ def _carry_out(
 ) -> Batch | None:
     """The batch after its work; None: its registry is not configured. `concurrent`: batches of the run at work."""
     poison = claim.takeovers >= TAKEOVERS
-    resolving = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
+    resolve_only = "the run was stopped" if run.stop else "workers died over its batch" if poison else ""
     registry = current_registry(watch, run)
     if registry is None:
-        registry, resolving = last_known_registry(watch, run), why_unconfigured_now(watch, run)
-        items = _skip_planned(store, run, items, resolving, can_resolve=registry is not None)
+        registry, resolve_only = last_known_registry(watch, run), why_unconfigured_now(watch, run)
+        items = _skip_planned(store, run, items, resolve_only, can_resolve=registry is not None)
         if registry is None or not items:
             return None
     retries = Retries(total=CALL_SECONDS, waits_for_restarts=True)
@@ -119,17 +119,17 @@ def _carry_out(
     bounded = BoundedLimiter(limiter or LocalLimiter(registry.rate.requests_per_second))
     with open_registry(registry, bounded, retries, manifests) as opened, saving_usage(store, run.registry, opened):
         known = snapshot(store, run, registry, claim.repository, opened, deleting=True)
-        in_use = {} if resolving else evidence.in_use(claim.repository, known.planned)
-        live_check = None if resolving else LiveCheck(opened, registry, known, bounded, concurrent=concurrent)
+        in_use = {} if resolve_only else evidence.in_use(claim.repository, known.planned)
+        live_check = None if resolve_only else LiveCheck(opened, registry, known, bounded, concurrent=concurrent)
         # The rate, shared with the other batches, serves all images of a chunk in a quarter of a reading's time.
         served = int(registry.rate.requests_per_second * READING_VALID_FOR / 4 / max(1, concurrent))
         max_chunk = 1 if poison else max(1, min(registry.rate.concurrency, served))
         recorder = OutcomeRecorder(store, run, claim, lease)
         context = (store, watch, run, claim, opened, bounded, lease)
-        batch = Batch(*context, resolving, known.tags, in_use, live_check, recorder, max_chunk)
-        batch.last = poison or run.stop is not None
+        batch = Batch(*context, resolve_only, known.tags, in_use, live_check, recorder, max_chunk)
+        batch.is_last_claim = poison or run.stop is not None
         with Heartbeat(store, claim.lease, lease) as heartbeat:
-            batch.lost = heartbeat.lost
+            batch.lease_lost = heartbeat.lost
             if live_check is not None and not _may_begin(store, run, batch, live_check, items):
                 return batch
             batch.carry_out(items)
@@ -152,10 +152,10 @@ def _may_begin(store: Store, run: Run, batch: Batch, live_check: LiveCheck, item
         try:
             _compare_and_list(store, batch, live_check, not_after)
         except UnavailableError as error:
-            if not batch.is_back(error):
+            if not batch.is_available_again(error):
                 raise
             _compare_and_list(store, batch, live_check, not_after)
-        batch.begun = time.monotonic()
+        batch.began_at = time.monotonic()
     except ClockError as error:
         with store.write() as connection:
             run_rows.request_stop(connection, run.id, "failed", str(error))

@@ -1,4 +1,4 @@
-"""Collects the outcomes of a batch's images from its threads and records them, one transaction a step."""
+"""Collects the outcomes of a batch's images from its threads and records them, in one transaction for each step."""
 
 import logging
 import threading
@@ -23,21 +23,21 @@ log = Log(__name__)
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """One image of a chunk, and the progress of its deletion in this claim."""
+    """One image of a batch, and the progress of its deletion in this claim of the batch."""
 
     item: Item
     readings: int = 0
     read_at: float = 0.0  # time.monotonic()
-    kept: SavedManifest | None = None  # what restores it
-    clear: bool = False  # nothing speaks against its deletion
-    key: str = ""  # of its intent; empty: it has none
-    unsent: bool = True  # its DELETE was surely not sent
-    again: bool = False  # it must be read again: its reading is too old, or the registry was away
-    deletion: Deletion | None = None  # as the registry accepted it
+    saved: SavedManifest | None = None  # the manifest that restores it
+    deletable: bool = False  # the reread image has no objection to its deletion
+    idempotency_key: str = ""  # of its intent; empty: no intent
+    unsent: bool = True  # its DELETE was certainly not sent
+    must_reread: bool = False  # its last reading is too old, or the registry was unavailable
+    deletion: Deletion | None = None  # if the registry accepted it
 
-    def begin(self) -> None:
-        """Reset the progress, in another chunk."""
-        self.again, self.clear, self.key, self.unsent = False, False, "", True
+    def reset(self) -> None:
+        """Reset the progress at the start of a chunk. A deletion of an earlier claim stays accepted."""
+        self.must_reread, self.deletable, self.idempotency_key, self.unsent = False, False, "", True
         if self.item.state == "accepted":
             target = self.item.repository, self.item.image
             self.deletion = Deletion(self.item.operation_id or "", done=False, target=target)
@@ -57,18 +57,18 @@ class OutcomeRecorder:
     lease: timedelta
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _settled: list[tuple[Item, Outcome]] = field(default_factory=list)
-    _written: int = 0  # how many of them the current transaction has written
+    _written: int = 0  # how many of them `write_outcomes` wrote last
     _operations: dict[int, str | None] = field(default_factory=dict)  # item number -> accepted operation
-    _healthy: bool = False  # the registry has answered as it should since the last failure
+    _healthy: bool = False  # an outcome since the last failure or record shows that the registry works
 
     def add(self, item: Item, outcome: Outcome) -> None:
-        """Have an outcome recorded by the next transaction."""
+        """Add an outcome, which the next transaction records."""
         with self._lock:
             self._settled.append((item, outcome))
             self._healthy = self._healthy or outcome.shows_health
 
-    def end_health(self) -> bool:
-        """Note a systemic failure; whether the registry answered as it should before it."""
+    def end_healthy_period(self) -> bool:
+        """Note a systemic failure. Returns whether an unrecorded outcome before it shows that the registry worked."""
         with self._lock:
             before, self._healthy = self._healthy, False
             return before
@@ -80,12 +80,13 @@ class OutcomeRecorder:
         self.record()
 
     def record(self, attempts: Collection[Attempt] = ()) -> None:
-        """Record in one transaction what was accepted or not sent, and every outcome. Raises LeaseLostError.
+        """Record accepted deletions, unsent deletions and outcomes in one transaction. Raises LeaseLostError.
 
-        That a deletion was accepted or done is a fact, whoever holds the lease now; every other outcome is recorded
-        only by the lease's holder.
+        Without the lease, only facts are recorded: accepted deletions, and outcomes `deleted`.
         """
-        accepted = [(each.item, each.deletion.operation_id) for each in attempts if each.deletion is not None]
+        accepted = [
+            (attempt.item, attempt.deletion.operation_id) for attempt in attempts if attempt.deletion is not None
+        ]
         self._operations |= {item.number: operation for item, operation in accepted}
         unsent = [attempt.item for attempt in attempts if attempt.unsent]
         if not (accepted or unsent or self._settled):
@@ -102,20 +103,20 @@ class OutcomeRecorder:
                 with self._lock:
                     self._settled = [pair for pair in self._settled if pair[1].state == "deleted"]
             sweeping.record_accepted(connection, accepted, now)
-            settled = self.write(connection, now)
+            settled = self.write_outcomes(connection, now)
         self.mark_recorded(settled)
         if lost is not None:
             raise lost
 
-    def write(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
-        """Record every outcome within a transaction, then call `mark_recorded`; the outcomes of items that had none."""
+    def write_outcomes(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
+        """Write all outcomes; call `mark_recorded` with the result after the commit. Items with an outcome keep it."""
         with self._lock:
             settled = list(self._settled)
         self._written = len(settled)
         return sweeping.record_outcomes(connection, self.run.id, settled, now, answers=self._healthy)
 
     def mark_recorded(self, recorded: Sequence[tuple[Item, Outcome]]) -> None:
-        """Log the outcomes whose transaction has ended, and drop what it wrote."""
+        """Log the outcomes of a committed transaction, and drop all that it wrote."""
         with self._lock:
             self._settled, self._written, self._healthy = self._settled[self._written :], 0, False
         log_settled(self.run.registry, recorded, self._operations)
@@ -128,7 +129,7 @@ def log_settled(
 ) -> None:
     """Log the outcome of each image: `image_deleted`, `image_gone`, `image_skipped` or `image_failed`.
 
-    `operations`: by item number, the operations accepted since the item was read.
+    `operations`: by item number, the operations that were accepted after the item was read from the store.
     """
     for item, outcome in settled:
         facts: dict[str, Any] = {
@@ -136,8 +137,6 @@ def log_settled(
             "registry": registry,
             "repository": item.repository,
             "digest": item.digest,
-        }
-        facts |= {
             "tags": item.image.tags,
             "bytes": item.image.compressed_size,
             "operation": operations.get(item.number, item.operation_id),
