@@ -44,7 +44,7 @@ def test_an_error_says_where_it_comes_from(error: RegistryError, line: str) -> N
 
 
 def test_the_docstring_draws_the_tree_of_errors() -> None:
-    """Who stands under whom, by how far its name is moved in."""
+    """The parent of each error, by its indentation."""
     drawn: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():

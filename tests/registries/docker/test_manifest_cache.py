@@ -1,4 +1,4 @@
-"""Manifests are read once per digest and remembered; what one says is put into its image."""
+"""Manifests are read once per digest and cached; their facts are added to their images."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,17 +29,17 @@ def test_the_size_of_an_impossibly_large_image_is_unknown() -> None:
 
 
 class Memory:
-    """Remembers in a dict, and how often it was told."""
+    """A cache in a dict that records each save."""
 
     def __init__(self, *known: Manifest) -> None:
         self.manifests = {manifest.digest: manifest for manifest in known}
-        self.told: list[list[str]] = []
+        self.saved: list[list[str]] = []
 
     def load(self, digests: Iterable[str]) -> Mapping[str, Manifest]:
         return {digest: self.manifests[digest] for digest in digests if digest in self.manifests}
 
     def save(self, manifests: Mapping[str, Manifest]) -> None:
-        self.told.append(list(manifests))
+        self.saved.append(list(manifests))
         self.manifests |= manifests
 
 
@@ -66,7 +66,7 @@ class TestReadThrough:
     def test_does_not_read_a_cached_manifest_again(self) -> None:
         memory, reader = Memory(manifest(A)), Reader()
         assert read_through(memory, [A, B, B], reader).keys() == {A, B}
-        assert (reader.asked, memory.told) == ([[B]], [[B]])
+        assert (reader.asked, memory.saved) == ([[B]], [[B]])
         assert read_through(memory, [A, B], reader).keys() == {A, B}
         assert reader.asked == [[B]]
 
@@ -83,7 +83,7 @@ class TestReadThrough:
     def test_reads_nothing_without_digests(self) -> None:
         memory, reader = Memory(), Reader()
         assert read_through(memory, [], reader) == {}
-        assert (reader.asked, memory.told) == ([], [])
+        assert (reader.asked, memory.saved) == ([], [])
 
 
 class TestReadInTime:
@@ -92,8 +92,8 @@ class TestReadInTime:
         memory, reader = Memory(), Reader()
         manifests, refusal = read_until(memory, digests, reader, float("inf"))
         assert (list(manifests), refusal) == (digests, None)
-        assert [len(some) for some in reader.asked] == [1, BATCH, 2]
-        assert memory.told == reader.asked
+        assert [len(digests) for digests in reader.asked] == [1, BATCH, 2]
+        assert memory.saved == reader.asked
 
     @pytest.mark.parametrize("error", [SignInError("no"), UnavailableError("no answer")])
     def test_a_systemic_error_ends_the_reading(self, error: RegistryError) -> None:

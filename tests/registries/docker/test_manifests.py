@@ -1,4 +1,4 @@
-"""Manifests through the Docker API: indexes and subjects, the token challenge, and answers that cannot be believed."""
+"""Manifests through the Docker API: indexes and subjects, the token challenge, and rejected responses."""
 
 import base64
 import hashlib
@@ -186,8 +186,8 @@ SCHEMA1 = {
 
 def signed(content: bytes, protected: dict[str, Any] | None) -> bytes:
     """As libtrust does it: the signatures stand before the end of the content. `protected` None: none can be read."""
-    told = base64.urlsafe_b64encode(json.dumps(protected).encode()).decode().rstrip("=") if protected else "y"
-    signatures = json.dumps([{"header": {"alg": "ES256"}, "signature": "x", "protected": told}])
+    encoded = base64.urlsafe_b64encode(json.dumps(protected).encode()).decode().rstrip("=") if protected else "y"
+    signatures = json.dumps([{"header": {"alg": "ES256"}, "signature": "x", "protected": encoded}])
     return content[:-2] + b',\n   "signatures": ' + signatures.encode() + b"\n}"
 
 
@@ -210,7 +210,7 @@ def test_a_schema_1_without_signatures() -> None:
 
 
 def test_reads_only_the_signed_content() -> None:
-    """Whoever adds to a body what its digest does not cover changes nothing of what it says."""
+    """An addition to a body that its digest does not cover does not change the manifest."""
     content = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": A}]}, indent=3).encode()
     body = content[:-2] + b',\n   "manifests": [],\n   "signatures": []\n}'
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -231,7 +231,7 @@ def test_reads_only_the_signed_content() -> None:
         pytest.param("application/vnd.oci.image.layer.v1.tar+zstd", (), 1, (), id="a layer"),
         pytest.param("application/vnd.docker.image.rootfs.diff.tar.gzip", (), 1, (), id="Docker's layer"),
         pytest.param("application/vnd.buildkit.cacheconfig.v0", (), 1, (), id="a build cache's config"),
-        pytest.param("application/x-strange", (A,), 1, (A,), id="a type that nobody knows"),
+        pytest.param("application/x-strange", (A,), 1, (A,), id="an unknown type"),
     ],
 )
 def test_what_an_index_lists(
@@ -251,7 +251,7 @@ def test_an_oras_artifact_is_a_referrer_with_blobs() -> None:
 
 
 def test_rejects_a_valid_manifest_with_another_digest() -> None:
-    """A registry, or what stands before it, may answer with one of the children, or with an older one."""
+    """A registry, or a proxy in front of it, may answer with a child, or with an older manifest."""
     body = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
     with pytest.raises(BrokenBodyError, match=f"its digest is not {A}"):
         manifests.manifest(Response(200, {}, body), A)

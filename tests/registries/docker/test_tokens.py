@@ -1,4 +1,4 @@
-"""Tokens of the Docker API: the challenge that asks for one, where credentials may go for it, and what it answers."""
+"""Tokens of the Docker API: challenges, the hosts that may receive credentials, and token responses."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def one(answers: Mapping[str, Manifest | RegistryError]) -> Manifest | RegistryE
 
 def test_a_token_serves_a_whole_repository(simulator: Simulator, driver: Driver) -> None:
     digests = [simulator.push("shop/api")["digest"] for _ in range(30)]
-    assert all(isinstance(found, Manifest) for found in driver.manifests("shop/api", digests).values())
+    assert all(isinstance(manifest, Manifest) for manifest in driver.manifests("shop/api", digests).values())
     asked = simulator.requests("GET", TOKEN)
     assert len(asked) == 1
     assert f"scope=repository:{simulator.registry_id}/shop/api:pull" in asked[0]["query"]
@@ -82,7 +82,7 @@ def test_reports_a_missing_permission_to_pull(simulator: Simulator, driver: Driv
 
 
 @pytest.mark.parametrize(
-    ("header", "challenge"),
+    ("header", "realm_and_service"),
     [
         (
             'Bearer realm="https://cr.yandex/v2/token/",service="cr.yandex"',
@@ -94,9 +94,9 @@ def test_reports_a_missing_permission_to_pull(simulator: Simulator, driver: Driv
         ("", None),
     ],
 )
-def test_a_challenge_names_its_realm_and_service(header: str, challenge: tuple[str, str] | None) -> None:
-    found = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex")
-    assert (found and (found.realm, found.service)) == challenge
+def test_a_challenge_names_its_realm_and_service(header: str, realm_and_service: tuple[str, str] | None) -> None:
+    challenge = tokens.challenge_of(Response(401, {"www-authenticate": header}, b""), "https://cr.yandex")
+    assert (challenge and (challenge.realm, challenge.service)) == realm_and_service
 
 
 @pytest.mark.parametrize(

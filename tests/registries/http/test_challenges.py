@@ -9,7 +9,7 @@ BASIC = Challenge("basic", {"realm": "x"})
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "challenges"),
     [
         ("", ()),
         (", ,", ()),
@@ -31,8 +31,8 @@ BASIC = Challenge("basic", {"realm": "x"})
         ('@, Basic realm="x"', ()),
     ],
 )
-def test_each_challenge_is_read_with_its_parameters(header: str, found: tuple[Challenge, ...]) -> None:
-    assert parse_challenges(header) == found
+def test_each_challenge_is_read_with_its_parameters(header: str, challenges: tuple[Challenge, ...]) -> None:
+    assert parse_challenges(header) == challenges
 
 
 def test_ignores_the_word_bearer_in_another_challenge() -> None:

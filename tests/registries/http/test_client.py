@@ -1,4 +1,4 @@
-"""The way to a registry: attempts counted exactly, time-outs, what servers ask for, and what is never sent."""
+"""The way to a registry: exact numbers of attempts, time-outs, requested waits, and requests that are never sent."""
 
 import gzip
 import time

@@ -1,4 +1,4 @@
-"""What can be read off requests and answers whatever the registry: times, waits, hosts of this machine."""
+"""Facts of requests and responses of any registry: times, waits, hosts of this machine."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -60,7 +60,7 @@ def test_an_http_date_is_read_as_utc(text: str, instant: datetime | None) -> Non
     assert http_date(text) == Response(200, {"date": text}, b"").date == instant
 
 
-def test_who_asks_to_wait_until_an_instant_is_measured_by_our_clock_if_need_be() -> None:
+def test_measures_a_wait_by_our_clock_if_the_response_has_no_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=100)
     waited = retry_after(Response(503, {"retry-after": format_datetime(soon, usegmt=True)}, b""))
     assert waited is not None

@@ -1,4 +1,4 @@
-"""The rate: requests are spaced, idle time saves up no burst, a pause holds all, whoever keeps it."""
+"""The rate: requests are spaced, idle time saves up no burst, a pause delays all requests, with either limiter."""
 
 import threading
 import time
@@ -48,7 +48,7 @@ def test_idle_time_allows_no_burst(twenty: Limiter) -> None:
 
 
 def test_a_pause_also_delays_waiting_threads(twenty: Limiter) -> None:
-    """Slots are handed out ahead: who has one and still waits must hear of a pause as well."""
+    """Slots are assigned ahead of time: a thread that waits for its slot must respect a pause as well."""
     for _ in range(8):
         threading.Thread(target=twenty.wait, daemon=True).start()
     started = time.monotonic()
@@ -89,7 +89,7 @@ def test_every_attempt_takes_a_slot(simulator: Simulator, tmp_path: Path) -> Non
     assert moments[-1] - moments[0] >= 0.38
 
 
-def test_a_bucket_on_the_other_side_is_never_emptied(simulator: Simulator, tmp_path: Path) -> None:
+def test_never_exceeds_the_rate_of_the_registry(simulator: Simulator, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(simulator.token)
     simulator.push("shop/api")

@@ -1,4 +1,4 @@
-"""The rate that processes keep together through a real Redis: paused for all by one, closed without Redis."""
+"""The rate that processes keep together through a real Redis: a pause applies to all; without Redis it is closed."""
 
 import subprocess
 import sys
@@ -34,18 +34,18 @@ def test_processes_keep_one_rate_together(redis: RedisServer) -> None:
     processes = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     times = [float(line) for output in outputs for line in output.split()]
-    assert all(output for output in outputs)  # nobody is starved
+    assert all(output for output in outputs)  # no process is starved
     assert worst_second(times) <= 10 + 1
     assert len(times) >= 0.9 * 10 * (max(times) - min(times))
 
 
 def test_a_pause_is_for_every_process(redis: RedisServer) -> None:
     shared = key()
-    one, other = RedisLimiter(redis.url, shared, 100.0), RedisLimiter(redis.url, shared, 100.0)
+    first, second = RedisLimiter(redis.url, shared, 100.0), RedisLimiter(redis.url, shared, 100.0)
     stranger = RedisLimiter(redis.url, key(), 100.0)
-    one.pause(0.5)
+    first.pause(0.5)
     assert stranger.wait() < 0.2
-    assert other.wait() > 0.3
+    assert second.wait() > 0.3
 
 
 def test_keys_bear_our_name_and_vanish(redis: RedisServer) -> None:
@@ -57,7 +57,7 @@ def test_keys_bear_our_name_and_vanish(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("left_over", ["99999999999999999", "nonsense", "-5", ""])
-def test_what_was_left_over_stops_nobody(redis: RedisServer, left_over: str) -> None:
+def test_ignores_left_over_keys(redis: RedisServer, left_over: str) -> None:
     shared = key()
     Redis.from_url(redis.url).set(f"registry-gc:limit:{{{shared}}}:slot", left_over)
     assert RedisLimiter(redis.url, shared, 100.0).wait() < 0.5
@@ -97,7 +97,7 @@ def test_shows_no_password_of_a_proxy(settings: RegistrySettings) -> None:
 
 
 def test_shortens_a_pause_of_ten_years_in_redis(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes to Redis may write that; it must not keep everybody waiting for ten years."""
+    """Anyone with write access to Redis can write such a pause; it must not delay every process for ten years."""
     monkeypatch.setattr("worker.registries.http.redis_limit.MAX_PAUSE", 0.3)
     limiter = RedisLimiter(redis.url, "ten years", 20.0)
     with closing(Redis.from_url(redis.url)) as client:

@@ -1,4 +1,4 @@
-"""What the answers of every registry have in common: bodies that may be anything, statuses, words of strangers."""
+"""Responses of every registry: bodies of any content, statuses, foreign text."""
 
 import json
 from datetime import UTC, datetime
@@ -76,8 +76,8 @@ def test_any_body_is_decoded_or_rejected(body: bytes) -> None:
 
 
 def test_the_servers_own_time() -> None:
-    told = response(date="Tue, 24 Nov 2026 06:00:00 +0300")
-    assert server_time(told) == datetime(2026, 11, 24, 3, tzinfo=UTC)
+    dated = response(date="Tue, 24 Nov 2026 06:00:00 +0300")
+    assert server_time(dated) == datetime(2026, 11, 24, 3, tzinfo=UTC)
     for date in ("", "yesterday"):
         with pytest.raises(BadResponseError, match="no valid Date header"):
             server_time(response(date=date))

@@ -42,7 +42,7 @@ def test_when_a_token_is_replaced(life: float, longest: float, refresh: float) -
 
 
 def test_one_refresh_at_a_time() -> None:
-    """While one thread fetches, the others go on with the old token, and wait only where there is none."""
+    """While one thread fetches, the others use the old token, and wait only if there is none."""
     fetched: list[int] = []
 
     def fetch() -> Token:

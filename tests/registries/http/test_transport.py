@@ -1,4 +1,4 @@
-"""One request sent once: whole in time, unpacked piece by piece, by no proxy that nobody named."""
+"""One request sent once: a limit on its whole time, decompression in pieces, only configured proxies."""
 
 import gzip
 import socket
@@ -17,7 +17,7 @@ from worker.registries.http.transport import CHUNK, decompressed
 
 
 def drip(start: bytes) -> Callable[[socket.socket, bytes], None]:
-    """What never stays away long enough for a read time-out."""
+    """A body whose pieces never pause long enough for a read time-out."""
 
     def response(connection: socket.socket, _request: bytes) -> None:
         connection.sendall(start)

@@ -1,5 +1,5 @@
-"""One suite for every driver, run with a server of its kind: what the rest of the program relies on, whatever the kind.
+"""One suite for every driver, run with a server of its kind: the behaviour that the program needs of every kind.
 
-`server.py` says what the suite needs of a server, `servers/` has one adapter for each, `door.py` stands before all of
-them and makes their answers late, cut, refused or hostile. `python -m tests.registries.interface` prints the table.
+`server.py` has the interface of a server, `servers/` one adapter for each. A fault proxy in front of each server makes
+responses late, cut, refused or hostile. `python -m tests.registries.interface` prints the table.
 """

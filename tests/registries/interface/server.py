@@ -1,4 +1,4 @@
-"""What the suite needs of a registry's server: to put things there, to see what is there, and to know its calls.
+"""The interface of a server for the suite: push and remove images, read the state, name the requests.
 
 One adapter a server is in `servers/`. Faults are the business of the proxy before it, not the server's.
 """
@@ -41,7 +41,7 @@ class Calls:
     repositories: str  # the listing of repositories
     images: str  # the listing of one repository's images, or of its tags
     image: str  # one image looked at again
-    manifest: str  # manifests by digest; {digest} stands for it
+    manifest: str  # manifests by digest; {digest} is replaced
     delete: str = "^DELETE "
 
 
@@ -53,9 +53,9 @@ class Server(ABC):
     calls: ClassVar[Calls]
     cannot: ClassVar[Mapping[str, str]] = {}
     page: ClassVar[int] = 1000  # rows of a page, as the driver and the server have it
-    requests_for_an_image: ClassVar[float] = 0.0  # that a listing takes beside its pages
-    names_may_be_no_tags: ClassVar[bool] = False  # what is no tag is then some other name, and no mistake
-    secrets: tuple[str, ...] = ()  # that nobody may ever be shown
+    requests_for_an_image: ClassVar[float] = 0.0  # of a listing, in addition to its pages
+    names_may_be_no_tags: ClassVar[bool] = False  # an invalid tag is then another name, and no mistake
+    secrets: tuple[str, ...] = ()  # that must never be shown
     proxy: HttpFaultProxy
 
     # Its life
@@ -74,7 +74,7 @@ class Server(ABC):
         """The entry of the file for this server, reached at `url`: its proxy's, as a rule."""
 
     def open(self, manifests: ManifestCache | None = None, *, straight: bool = False) -> Registry:
-        """A driver as a process of its own would have it; `straight`: past the proxy."""
+        """A driver as another process would open it; `straight`: without the proxy."""
         url = self.proxy.target if straight else self.proxy.url
         return open_registry(self.settings(url), retries=QUICK, manifests=manifests)
 
@@ -82,7 +82,7 @@ class Server(ABC):
     def tells(self) -> kinds.Kind:
         return kinds.kind_of(self.kind)
 
-    # What is there
+    # Its contents
 
     @abstractmethod
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:
@@ -106,20 +106,20 @@ class Server(ABC):
 
     @abstractmethod
     def fill(self, repository: str, count: int) -> Mapping[str, Manifest]:
-        """So many images, tagged, quickly. What a store would remember of their manifests, where a night needs it."""
+        """Push many tagged images quickly. Returns the manifests that a store would have cached."""
 
     @abstractmethod
     def state(self) -> State:
-        """What is really there. A repository without images may be missing."""
+        """The real contents. A repository without images may be missing."""
 
     def refused(self) -> Sequence[str]:
-        """What a strict server was asked that no driver should ask."""
+        """The requests to a strict server that no driver should send."""
         return ()
 
-    # What only some can
+    # Abilities of some servers
 
     def hide_children(self) -> None:
-        """What only an index leads to is in no listing from now on."""
+        """From now on no listing contains untagged children of an index."""
         raise NotImplementedError
 
     def protect_children(self) -> None:
@@ -137,7 +137,7 @@ class Server(ABC):
         self.proxy.on(self.calls.manifest.format(digest=pushed.digest), garbled)
         return pushed
 
-    # How it refuses
+    # Refusals
 
     @abstractmethod
     def refusal(self, status: int, words: str) -> ProxyResponse:
@@ -148,7 +148,7 @@ class Server(ABC):
         self.proxy.on(calls, respond_with(self.refusal(403, "no permission for that")))
 
     def throttle(self, calls: str, seconds: int, times: int | None = None) -> None:
-        """429, with the wish to come again after so many seconds."""
+        """Refuse with 429 and `Retry-After` of this many seconds."""
         refused = self.refusal(429, "slow down")
         headers = (*refused.headers, ("Retry-After", str(seconds)))
         self.proxy.on(calls, respond_with(ProxyResponse(429, refused.body, headers)), times=times)

@@ -1,4 +1,4 @@
-"""What cases do again and again."""
+"""Steps that several cases share."""
 
 import time
 
@@ -54,7 +54,7 @@ def ended(
 
 
 def without(state: State, repository: str, digest: str) -> State:
-    """What is left where nothing but this goes. A repository without images may be missing."""
+    """The state after the deletion of only this image. A repository without images may be missing."""
     left = {
         path: {other: tags for other, tags in images.items() if (path, other) != (repository, digest)}
         for path, images in state.items()

@@ -1,4 +1,4 @@
-"""What a deletion takes, and what it never takes."""
+"""The effects of a deletion, and their limits."""
 
 import time
 
@@ -14,7 +14,7 @@ from worker.registries.interface import DeletesByParts, Deletion, Registry
 
 @pytest.fixture
 def pushed(server: Server) -> str:
-    """The digest of an image with three tags. Beside it: what shares its layers, and its like elsewhere."""
+    """The digest of an image with three tags. Others share its layers, or are equal in another repository."""
     server.push("shop/api", "other", layers=["base", "other"])
     server.push("shop/web", "v1", layers=["base"])
     return server.push("shop/api", "v1", "v1.0", "latest", layers=["base", "one"]).digest

@@ -1,4 +1,4 @@
-"""What is listed: all of it, once, as it was pushed."""
+"""A listing has every image once, as it was pushed."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +54,7 @@ class Remembered(NoManifestCache):
 
 @pytest.fixture
 def thousands(request: pytest.FixtureRequest, server: Server) -> int:
-    """So many images that memory shows it; where each takes a request, `make test` has a tenth of them."""
+    """Enough images to show in the memory; where each takes a request, `make test` has a tenth of them."""
     system: bool = request.config.getoption("--system")
     return MANY if system or not server.requests_for_an_image else MANY // 10
 
@@ -104,7 +104,7 @@ def test_resolves_indexes_in_indexes(server: Server, driver: Registry) -> None:
     for pushed in made.values():
         assert images[pushed.digest].children == (UNSET if pushed.children is None else pushed.children)
         assert frozenset(images[pushed.digest].tags) == frozenset(pushed.tags)
-    if server.tells.name != "yandex-cloud-registry":  # which tells no media types
+    if server.tells.name != "yandex-cloud-registry":  # without media types
         assert [images[made[name].digest].media_type for name in ("inner", "outer")] == [made["inner"].media_type] * 2
 
 

@@ -1,4 +1,4 @@
-"""One image looked at again, and what a driver tells of itself and its registry."""
+"""Rereading one image, and facts about a driver and its registry."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ KNOWN = dict.fromkeys(("v1", "latest", "other"), "")
 
 @pytest.fixture
 def pushed(server: Server) -> str:
-    """The digest of an image tagged v1 and latest, beside another."""
+    """The digest of an image tagged v1 and latest, next to another image."""
     server.push("shop/api", "other", layers=["other"])
     return server.push("shop/api", "v1", "latest").digest
 
@@ -77,9 +77,9 @@ def test_has_the_abilities_in_the_table_of_kinds(server: Server, driver: Registr
 def test_reports_the_time_of_the_registry(server: Server, driver: Registry) -> None:
     for ahead in (timedelta(0), timedelta(hours=3)):
         server.proxy.clock_ahead = ahead
-        told = driver.clock()
-        assert told.utcoffset() == timedelta(0)
-        assert abs(told - datetime.now(UTC) - ahead) < timedelta(seconds=30)
+        server_time = driver.clock()
+        assert server_time.utcoffset() == timedelta(0)
+        assert abs(server_time - datetime.now(UTC) - ahead) < timedelta(seconds=30)
 
 
 def test_counts_its_requests(server: Server, driver: Registry) -> None:
@@ -106,7 +106,7 @@ def test_closes_its_connections(server: Server) -> None:
 
 
 def test_never_shows_a_secret(server: Server, driver: Registry, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither itself, nor by an error, though the server repeats what it was sent."""
+    """Neither its repr nor an error shows a secret, although the server repeats the credentials."""
     caplog.set_level(logging.DEBUG)
     server.push("shop/api", "v1")
     listed(driver, "shop/api")
@@ -121,9 +121,9 @@ def test_never_shows_a_secret(server: Server, driver: Registry, caplog: pytest.L
     with pytest.raises(RegistryError) as failure:
         driver.images("shop/api")
     logged = [vars(record) for record in caplog.records]
-    told = f"{failure.value} {failure.value!r} {driver!r} {server.settings('http://127.0.0.1')!r} {logged}"
+    shown = f"{failure.value} {failure.value!r} {driver!r} {server.settings('http://127.0.0.1')!r} {logged}"
     scheme, _, credentials = sent[-1].partition(" ")
     assert scheme
     for secret in (*server.secrets, credentials):
         assert len(secret) > 5
-        assert secret not in told
+        assert secret not in shown

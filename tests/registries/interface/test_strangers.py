@@ -23,7 +23,7 @@ NAMES = [
 
 
 def unless_refused(call: Callable[[], T]) -> T | None:
-    """What is believed; None: nothing, with words that can be shown to people."""
+    """The accepted result; None: the driver refused the response, with a printable message."""
     try:
         return call()
     except BadResponseError as error:
@@ -40,14 +40,14 @@ def test_refuses_an_invalid_repository_name(server: Server, driver: Registry, na
     server.proxy.replace_text(name, instead_of="harmless")
     paths = unless_refused(lambda: list(driver.repositories()))
     assert paths is None or {*paths} - {name} == {"other"}
-    for path in paths or ():  # one that is told of is unreadable by itself
+    for path in paths or ():  # a listed invalid path is unreadable alone
         assert unless_refused(lambda path=path: driver.images(path)) is None or path != name
     assert server.proxy.received_naming(name) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_refuses_an_invalid_tag(server: Server, driver: Registry, name: str) -> None:
-    """And leaves none out of an image that it tells of: a tag may be what keeps it."""
+    """A listed image has all its tags, because any tag may keep it."""
     digest = server.push("shop/api", "harmless", "v1").digest
     server.proxy.replace_text(name, instead_of="harmless")
     images = unless_refused(lambda: listed(driver, "shop/api"))

@@ -92,7 +92,7 @@ def test_raises_when_a_listing_is_interrupted_every_time(
 
 
 def outcome_is_true(server: Server, ending: Deletion | RegistryError, pushed: str) -> bool:
-    """Whether what is said of a deletion can be believed: gone is gone, and whatever is not known is said to be so."""
+    """Whether the reported outcome is true: a done deletion is gone, and an unknown outcome is reported as unknown."""
     gone = pushed not in server.state()["shop/api"]
     if isinstance(ending, Deletion):
         return gone if ending.done else True

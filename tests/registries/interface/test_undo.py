@@ -1,4 +1,4 @@
-"""What was deleted is put back, where a kind can do that."""
+"""Restoring deleted images, for kinds that can restore."""
 
 import hashlib
 

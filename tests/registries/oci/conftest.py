@@ -17,7 +17,7 @@ Opener = Callable[..., Oci]
 
 @pytest.fixture
 def opened() -> Iterator[Opener]:
-    """Opens drivers for a url, as nobody unless told otherwise; they are closed after the test."""
+    """Opens drivers for a URL, anonymous by default, and closes them after the test."""
     with ExitStack() as stack:
 
         def open_one(url: str, manifests: Any = None, retries: Any = QUICK, **changes: Any) -> Oci:

@@ -1,4 +1,4 @@
-"""A server that answers as a test's function says: for what no good registry does, and what none of ours does."""
+"""A server that answers as a test's function says: for responses that none of our registries sends."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Manifests that are put back, blobs that are mounted, uploads that are ended: what is asked, what answers mean."""
+"""Restored manifests, mounted blobs, cancelled uploads: the requests, and the meaning of the responses."""
 
 import json
 
@@ -22,7 +22,7 @@ ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
 
-def told(status: int, code: str = "", message: str = "", **headers: str) -> Response:
+def answered(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
@@ -30,11 +30,11 @@ def told(status: int, code: str = "", message: str = "", **headers: str) -> Resp
 @pytest.mark.parametrize(
     ("response", "kind"),
     [
-        (told(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"), BlobsMissingError),
-        (told(404, "BLOB_UNKNOWN", "blob unknown"), BlobsMissingError),
-        (told(400, "MANIFEST_INVALID", "no"), RegistryError),
-        (told(403, "DENIED", "no"), PermissionDeniedError),
-        (told(201, docker_content_digest=B), BadResponseError),
+        (answered(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"), BlobsMissingError),
+        (answered(404, "BLOB_UNKNOWN", "blob unknown"), BlobsMissingError),
+        (answered(400, "MANIFEST_INVALID", "no"), RegistryError),
+        (answered(403, "DENIED", "no"), PermissionDeniedError),
+        (answered(201, docker_content_digest=B), BadResponseError),
     ],
 )
 def test_reports_why_a_manifest_was_refused(response: Response, kind: type[RegistryError]) -> None:
@@ -44,8 +44,8 @@ def test_reports_why_a_manifest_was_refused(response: Response, kind: type[Regis
 
 
 def test_accepts_the_response_to_a_pushed_manifest() -> None:
-    blobs.check_pushed(told(201, docker_content_digest=A), A)
-    blobs.check_pushed(told(201), A)
+    blobs.check_pushed(answered(201, docker_content_digest=A), A)
+    blobs.check_pushed(answered(201), A)
 
 
 @pytest.mark.parametrize(("status", "done"), [(201, True), (202, False), (404, False)])

@@ -65,7 +65,7 @@ def test_repeats_a_failed_head_as_get(opened: Opener, stored: ScriptedRepository
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: Reply(404) if asked.method == "HEAD" else None
     driver = opened(server.url)
-    assert [(found.digest, found.tags) for found in driver.images("a")] == [(digest, ("v1",))]
+    assert [(image.digest, image.tags) for image in driver.images("a")] == [(digest, ("v1",))]
     stored.before = lambda asked: Reply(404) if asked.method == "HEAD" else error(500, "UNKNOWN")
     with pytest.raises(UnavailableError):
         driver.images("a")
@@ -175,7 +175,7 @@ def test_redirects_at_home_keep_the_credentials_and_end(
     [
         pytest.param(Reply(206, b"b"), False, id="a byte"),
         pytest.param(Reply(200, b"blob" * 1000), False, id="all of them"),
-        pytest.param(Reply(200, b"blob", cut=True), True, id="none, though told of"),
+        pytest.param(Reply(200, b"blob", cut=True), True, id="no bytes, despite a length"),
         pytest.param(Reply(200, b""), True, id="nothing"),
         pytest.param(error(404, "BLOB_UNKNOWN"), True, id="unknown"),
     ],

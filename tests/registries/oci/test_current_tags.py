@@ -1,4 +1,4 @@
-"""What others push and move around a deletion: seen before it, or told after it."""
+"""Pushes and moved tags of others around a deletion: detected before it, or reported after it."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_detects_a_roll_back_to_a_planned_image(opened: Opener) -> None:
 
 
 def test_reports_a_collateral_tag(opened: Opener) -> None:
-    """In a large repository nobody has asked for it beforehand."""
+    """In a large repository the tag was not read before the deletion."""
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
         old = pusher.image("a", "pr-1", layers=[b"old"])
@@ -110,7 +110,7 @@ def test_keeps_an_image_that_a_new_tag_needs(
     driver = opened(server.url, rate=FEW)
     assert driver.get("a", planned, known) == planned
     push(stored, an_image("planned"))
-    driver = opened(server.url, rate=FEW)  # what another has asked for serves for a second
+    driver = opened(server.url, rate=FEW)  # the tags that another thread has read are valid for a second
     with pytest.raises(UsedByImageListsError, match="which was pushed since the plan, needs it"):
         driver.get("a", planned, known)
     assert driver.get("a", other, known) == other

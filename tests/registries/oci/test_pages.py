@@ -16,7 +16,7 @@ from worker.registries.oci.protocol import Page
 
 @dataclass(slots=True)
 class Server:
-    """A list of so many rows. `most`: of a page; `refused_from`: the lowest `n` that is refused."""
+    """A list of these rows. `most`: the largest page; `refused_from`: the lowest `n` that is refused."""
 
     rows: int
     most: int = 1000
@@ -89,7 +89,7 @@ CUT = {
 def test_rejects_a_list_of_exactly_n_rows_without_a_next_page(ways: dict[str, int]) -> None:
     ways = {"most": EVERYTHING} | ways
     assert Server(999, **ways).read() == 999
-    for rows in (1000, 1001):  # of 1,000 nobody can say whether they are all
+    for rows in (1000, 1001):  # 1,000 rows may be truncated
         with pytest.raises(BadResponseError, match=r"GET shop/api: the list is truncated at 1,000 rows"):
             Server(rows, **ways).read()
 

@@ -1,4 +1,4 @@
-"""The OCI protocol's answers, one by one: pages, what a reference names, refusals, redirects."""
+"""Responses of the OCI protocol: pages, manifests of references, refusals, redirects."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ ROOT = "https://registry.example.com"
 API = f"{ROOT}/v2"
 
 
-def told(status: int, code: str = "", message: str = "", **headers: str) -> Response:
+def answered(status: int, code: str = "", message: str = "", **headers: str) -> Response:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode() if code else b""
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
@@ -100,7 +100,7 @@ def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "reference", "found"),
+    ("status", "headers", "reference", "resolved"),
     [
         (200, {"docker-content-digest": A, "content-type": "x/y; charset=utf-8"}, "v1", ResolvedManifest(A, "x/y")),
         (200, {"docker-content-digest": A}, A, ResolvedManifest(A, "")),
@@ -112,9 +112,9 @@ def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
     ],
 )
 def test_reads_a_digest_or_a_404_from_head(
-    status: int, headers: dict[str, str], reference: str, found: ResolvedManifest | int
+    status: int, headers: dict[str, str], reference: str, resolved: ResolvedManifest | int
 ) -> None:
-    assert protocol.head(Response(status, headers, b""), reference) == found
+    assert protocol.head(Response(status, headers, b""), reference) == resolved
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ def test_checks_a_downloaded_manifest_against_its_digest() -> None:
     sha256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
     sha512 = f"sha512:{hashlib.sha512(BODY).hexdigest()}"
     for reference in ("v1", sha256, sha512):
-        told_digest = {} if reference == "v1" else {"docker-content-digest": reference}
-        manifest = protocol.fetched(Response(200, told_digest | {"content-type": "x/y"}, BODY), reference)
+        digest_header = {} if reference == "v1" else {"docker-content-digest": reference}
+        manifest = protocol.fetched(Response(200, digest_header | {"content-type": "x/y"}, BODY), reference)
         assert manifest == ResolvedManifest(sha256 if reference == "v1" else reference, "x/y", BODY)
     with pytest.raises(BrokenBodyError, match="does not have the digest sha256:aaa"):
         protocol.fetched(Response(200, {}, BODY), A)
     with pytest.raises(BrokenBodyError, match="does not have the digest sha256:aaa"):
         protocol.fetched(Response(200, {"docker-content-digest": A}, BODY), "v1")
     with pytest.raises(NotFoundError):
-        protocol.fetched(told(404, "MANIFEST_UNKNOWN"), "v1")
+        protocol.fetched(answered(404, "MANIFEST_UNKNOWN"), "v1")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_reports_a_missing_catalog(read: Any, body: bytes) -> None:
         read(Response(200, {}, body))
 
 
-def test_where_there_is_no_listing() -> None:
+def test_returns_none_without_a_listing() -> None:
     for status in (401, 403, 404, 405):
         assert protocol.repositories_page(Response(status, {}, b"404 page not found")) is None
     for status in (303, 400, 401, 403, 404, 405, 406, 410, 424, 501):
@@ -186,7 +186,7 @@ def test_where_there_is_no_listing() -> None:
         assert protocol.referrers_page(Response(200, {}, body), "a", A) is None
     for body in (b'{"manifests": []}', b'{"manifests": null}'):
         assert protocol.referrers_page(Response(200, {}, body), "a", A) == protocol.Page([], None)
-    with pytest.raises(BrokenBodyError):  # a list that broke off is none that is empty
+    with pytest.raises(BrokenBodyError):  # an incomplete list is not an empty list
         protocol.referrers_page(Response(200, {}, b'{"manifests": [{"dig'), "a", A)
     for status in (408, 429, 500, 502, 503, 504, 520):
         with pytest.raises((UnavailableError, RateLimitedError)):

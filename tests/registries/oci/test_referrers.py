@@ -148,14 +148,14 @@ def test_each_repository_is_asked_for_itself(opened: Opener, status: int) -> Non
 
 
 def test_a_process_logs_once_that_a_registry_has_no_such_api(opened: Opener, caplog: pytest.LogCaptureFixture) -> None:
-    with FakeRegistry() as one, FakeRegistry() as other, caplog.at_level("INFO"):
-        for registry in one, other:
+    with FakeRegistry() as first, FakeRegistry() as second, caplog.at_level("INFO"):
+        for registry in first, second:
             for name in "a", "b":
                 registry.push(name, "v1")
         for _ in range(3):
-            driver = opened(one.url)
+            driver = opened(first.url)
             driver.images("a")
             driver.images("b")
         assert logged(caplog) == 1
-        opened(other.url).images("a")
+        opened(second.url).images("a")
         assert logged(caplog) == 2

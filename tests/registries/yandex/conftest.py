@@ -1,4 +1,4 @@
-"""An image of Container Registry that is there."""
+"""An existing image of Container Registry."""
 
 import pytest
 

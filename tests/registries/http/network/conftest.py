@@ -56,7 +56,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def opened() -> Iterator[Opener]:
-    """Opens drivers for a url, as nobody unless told otherwise; they are closed after the test."""
+    """Opens drivers for a URL, anonymous by default, and closes them after the test."""
     with ExitStack() as stack:
 
         def open_one(url: str, **changes: Any) -> Registry:

@@ -1,4 +1,4 @@
-"""A company's network between us and a registry: an authority of its own, a server that speaks TLS, a proxy."""
+"""A company's network between us and a registry: its own certificate authority, a TLS server, a proxy."""
 
 import base64
 import contextlib
@@ -56,25 +56,25 @@ class Authority:
 
 @contextlib.contextmanager
 def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that gives each connection to `serve`, in a thread of its own."""
+    """The port of a server that gives each connection to `serve`, in its own thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def one(connection: socket.socket) -> None:
+        def serve_and_close(connection: socket.socket) -> None:
             with connection, contextlib.suppress(OSError):
                 serve(connection)
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # closed: the test is over
                 while True:
-                    threading.Thread(target=one, args=[listener.accept()[0]], daemon=True).start()
+                    threading.Thread(target=serve_and_close, args=[listener.accept()[0]], daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def pump(one: socket.socket, other: socket.socket) -> None:
-    """Everything from each to the other, until both have ended."""
+def pump(first: socket.socket, second: socket.socket) -> None:
+    """Forward the bytes of each socket to the other, until both have ended."""
 
     def pass_on(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -83,15 +83,15 @@ def pump(one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
-    thread = threading.Thread(target=pass_on, args=(other, one), daemon=True)
+    thread = threading.Thread(target=pass_on, args=(second, first), daemon=True)
     thread.start()
-    pass_on(one, other)
+    pass_on(first, second)
     thread.join()
 
 
 @contextlib.contextmanager
 def tls_front(backend: Callable[[], str], certificate: Path) -> Iterator[int]:
-    """The port of a server that speaks TLS and passes what it hears to `backend()`, host:port."""
+    """The port of a TLS server that forwards requests to `backend()`, host:port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -108,11 +108,11 @@ def tls_front(backend: Callable[[], str], certificate: Path) -> Iterator[int]:
 
 
 class ForwardProxy:
-    """A proxy as companies have them: CONNECT, and plain http by its whole URL. `heard` has what it was asked for."""
+    """A proxy as companies have: CONNECT, and plain http by its whole URL. `received` lists the requested targets."""
 
     def __init__(self, hosts: Mapping[str, str] | None = None, password: str = "", refuse: bool = False) -> None:
         self.hosts = dict(hosts or {})  # "registry.example.com:443" -> where it really is
-        self.matched: list[str] = []  # "CONNECT registry.example.com:443", "GET http://…"
+        self.received: list[str] = []  # "CONNECT registry.example.com:443", "GET http://…"
         self.port = 0
         self._password, self._refuse = password, refuse
 
@@ -131,7 +131,7 @@ class ForwardProxy:
         while (line := stream.readline()).strip():
             lines.append(line)
         method, target, _ = lines[0].decode().split()
-        self.matched.append(f"{method} {target}")
+        self.received.append(f"{method} {target}")
         if self._refuse or not self._allowed(lines):
             status = b"403 Forbidden" if self._refuse else b"407 Proxy Authentication Required"
             connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Which certificates are trusted: the system's, what the environment names in their place, and those of `ca_file`."""
+"""The trusted certificates: the system's, or those of the environment instead, and those of `ca_file`."""
 
 import os
 import ssl

@@ -1,4 +1,4 @@
-"""Plain http to private addresses, where the file says so: the address that is connected to has to be one."""
+"""Plain http to private addresses, where the file says so: the address of the connection must be private."""
 
 import socket
 from collections.abc import Callable
@@ -26,7 +26,7 @@ policies: {p: []}
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """The addresses of names, as a name server tells them now; nobody else is asked."""
+    """The addresses that a fake name server returns for names; no real name server is used."""
     known: Names = {}
     real: Callable[..., Any] = socket.getaddrinfo
 
@@ -87,7 +87,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(
 def test_uses_the_second_address_if_the_first_refuses(
     opened: Opener, plain: FakeRegistry, inner: str, names: Names
 ) -> None:
-    names["registry.internal"] = ["127.0.0.9", "127.0.0.1"]  # nobody listens on the first
+    names["registry.internal"] = ["127.0.0.9", "127.0.0.1"]  # no server listens on the first
     assert opened(inner, network=INSECURE).clock()
 
 
@@ -99,12 +99,12 @@ def test_reports_a_host_name_without_an_address(opened: Opener, inner: str, name
 
 def test_sends_the_name_of_the_host_to_the_registry(opened: Opener, names: Names) -> None:
     with FakeRegistry() as registry:
-        matched: list[str] = []
+        hosts: list[str] = []
         say = registry._carried_out
-        registry._carried_out = lambda ask: matched.append(ask.headers["host"]) or say(ask)  # type: ignore[method-assign,func-returns-value]  # to hear what the fake does not keep
+        registry._carried_out = lambda ask: hosts.append(ask.headers["host"]) or say(ask)  # type: ignore[method-assign,func-returns-value]  # to record hosts, which the fake does not
         names["registry.internal"] = ["127.0.0.1"]
         assert opened(registry.url.replace("127.0.0.1", "registry.internal"), network=INSECURE).clock()
-    assert matched == [registry.host.replace("127.0.0.1", "registry.internal")]
+    assert hosts == [registry.host.replace("127.0.0.1", "registry.internal")]
 
 
 def test_a_token_server_of_the_network(opened: Opener, names: Names, tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_no_redirect_leads_to_the_metadata_service(opened: Opener, plain: FakeRe
 def test_requires_a_private_proxy_and_a_private_registry_for_plain_http(
     opened: Opener, plain: FakeRegistry, inner: str, names: Names
 ) -> None:
-    """The proxy looks the name up by itself; what the name is here has to be private, and so has the proxy."""
+    """The proxy resolves the name itself; its address here must be private, and the address of the proxy as well."""
     with ForwardProxy({inner.removeprefix("http://"): plain.host}).running() as proxy:
         assert opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
-        assert proxy.matched == [f"GET {inner}/v2/"]
+        assert proxy.received == [f"GET {inner}/v2/"]
         names["proxy.example"] = ["8.8.8.8"]
         elsewhere = proxy.url.replace("127.0.0.1", "proxy.example")
         with pytest.raises(
@@ -156,7 +156,7 @@ def test_requires_a_private_proxy_and_a_private_registry_for_plain_http(
         names["registry.internal"] = ["8.8.8.8"]
         with pytest.raises(UnavailableError, match=r"registry\.internal has the address 8\.8\.8\.8"):
             opened(inner, network=Network(proxy=proxy.url, insecure_http=True)).clock()
-    assert len(proxy.matched) == 1
+    assert len(proxy.received) == 1
 
 
 # The configuration.

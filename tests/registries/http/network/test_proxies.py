@@ -1,4 +1,4 @@
-"""Which proxy is used for what: a registry's own, the environment's, and none for what stays on this machine."""
+"""The proxy of each request: the registry's own, the environment's, and none on this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def proxy(tls_port: int) -> Iterator[ForwardProxy]:
 def test_the_proxy_of_the_file_is_used(opened: Opener, proxy: ForwardProxy, authority: Authority) -> None:
     registry = opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url))
     assert [image.tags for image in registry.images("shop/api")] == [("v1",)]
-    assert set(proxy.matched) == {TO_REGISTRY}
+    assert set(proxy.received) == {TO_REGISTRY}
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
@@ -43,7 +43,7 @@ def test_the_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv(name, proxy.url.replace("http://", scheme))
     assert opened("https://registry.example.com", network=Network(ca_file=authority.file)).clock()
-    assert proxy.matched == [TO_REGISTRY]
+    assert proxy.received == [TO_REGISTRY]
 
 
 def test_the_key_takes_the_place_of_the_environment(
@@ -52,7 +52,7 @@ def test_the_key_takes_the_place_of_the_environment(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "*")
     assert opened("https://registry.example.com", network=Network(ca_file=authority.file, proxy=proxy.url)).clock()
-    assert proxy.matched == [TO_REGISTRY]
+    assert proxy.received == [TO_REGISTRY]
 
 
 def test_this_machine_needs_no_proxy(
@@ -62,12 +62,12 @@ def test_this_machine_needs_no_proxy(
         monkeypatch.setenv(name, proxy.url)
     assert opened(plain.url).clock()
     assert opened(plain.url.replace("127.0.0.1", "localhost")).clock()
-    assert proxy.matched == []
+    assert proxy.received == []
 
 
-def test_unless_the_key_says_so(opened: Opener, plain: FakeRegistry, proxy: ForwardProxy) -> None:
+def test_the_key_applies_to_this_machine_too(opened: Opener, plain: FakeRegistry, proxy: ForwardProxy) -> None:
     assert opened(plain.url, network=Network(proxy=proxy.url)).clock()
-    assert proxy.matched == [f"GET {plain.url}/v2/"]
+    assert proxy.received == [f"GET {plain.url}/v2/"]
 
 
 def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) -> None:
@@ -78,7 +78,7 @@ def test_tokens_and_redirects_use_it_too(opened: Opener, proxy: ForwardProxy) ->
             registry.url, network=Network(proxy=proxy.url), token_hosts=(registry.token_host,), credentials=credentials
         )
         assert driver.missing_blobs("shop/api", [pushed.layers[0].digest]) == ()  # type: ignore[attr-defined]
-    hosts = {line.split("/")[2] for line in proxy.matched}
+    hosts = {line.split("/")[2] for line in proxy.received}
     assert {registry.host, registry.token_host} < hosts
     assert len(hosts) == 3, "the blob's redirect went another way"
 
@@ -135,7 +135,7 @@ def test_the_metadata_service_is_never_asked_by_a_proxy(proxy: ForwardProxy) -> 
         with open_registry(settings, retries=retries) as registry, pytest.raises(SignInError) as raised:
             registry.clock()
     assert "the metadata service has no token" in str(raised.value)
-    assert proxy.matched == []
+    assert proxy.received == []
     assert proxies_of(settings).of("http://169.254.169.254/computeMetadata/v1/") is None
 
 
@@ -147,7 +147,7 @@ def test_yandex_services_use_it(proxy: ForwardProxy, tmp_path: Path) -> None:
     proxy.hosts["container-registry.api.cloud.yandex.net:443"] = "127.0.0.1:9"
     with open_registry(settings, retries=Retries(attempts=1)) as registry, pytest.raises(RegistryError):
         registry.clock()
-    assert proxy.matched == ["CONNECT container-registry.api.cloud.yandex.net:443"]
+    assert proxy.received == ["CONNECT container-registry.api.cloud.yandex.net:443"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_the_environment_names_no_proxy(text: str) -> None:
             "{env: PROXY}",
             "environment variable PROXY is not the URL of a proxy;"
             " write http://HOST:PORT (https:// is read too, socks is not)",
-            id="a secret that is none",
+            id="an invalid secret",
         ),
         pytest.param(
             "{env: NO_SUCH}",

@@ -1,4 +1,4 @@
-"""The example of docs/adding-a-registry.md: the driver that stands in the page, on its small server."""
+"""The example of docs/adding-a-registry.md: the driver of the page, on its small server."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries import DRIVERS
 from worker.registries.interface import Manifest
 
-USER, PASSWORD = "anna", "not-to-be-told-to-anybody"
+USER, PASSWORD = "anna", "not-to-be-shown-anywhere"
 
 
 class Example(Server):

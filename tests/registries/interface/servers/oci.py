@@ -1,4 +1,4 @@
-"""OCI registries: Debian's docker-registry, and a strict fake that has what that one lacks."""
+"""OCI registries: Debian's docker-registry, and a strict fake with the features that it lacks."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ from tests.support.oci.server import DockerRegistry, HtpasswdAuth
 from worker.config.settings import Credentials, RegistrySettings, Secret
 from worker.registries.interface import Manifest
 
-USER = HtpasswdAuth("anna", "not-to-be-told-to-anybody")
+USER = HtpasswdAuth("anna", "not-to-be-shown-anywhere")
 MEMORY = Path("/dev/shm")
 WHOLE = "an image is deleted by one request"
 CODES = {403: "DENIED", 429: "TOOMANYREQUESTS"}
 
 
 class Oci(Server):
-    """What both have in common: how things are pushed, and what errors look like."""
+    """The common part of both: pushes and errors."""
 
     kind = "oci"
     calls = Calls(
@@ -34,7 +34,7 @@ class Oci(Server):
         image="^(GET|HEAD) /v2/.*/manifests/",
         manifest="^GET /v2/.*/manifests/{digest}",
     )
-    requests_for_an_image = 1.0  # what a tag names
+    requests_for_an_image = 1.0  # the digest of a tag
     secrets = (USER.password, basic(USER.user, USER.password).partition(" ")[2])
 
     def settings(self, url: str) -> RegistrySettings:
@@ -43,7 +43,7 @@ class Oci(Server):
         )
 
     def hide_children(self) -> None:
-        """What has no tag is in no listing anyway."""
+        """The protocol does not list untagged images anyway."""
 
     def refusal(self, status: int, words: str) -> ProxyResponse:
         body = json.dumps({"errors": [{"code": CODES[status], "message": words}]}).encode()
@@ -55,7 +55,7 @@ class Oci(Server):
 
 
 class DebianRegistry(Oci):
-    """What it stores is looked at, and taken away, in its folder: it has no cache."""
+    """The suite reads and deletes blobs in its folder; it has no cache."""
 
     name = "oci: docker-registry 2.8"
     cannot: ClassVar[Mapping[str, str]] = {
@@ -78,7 +78,7 @@ class DebianRegistry(Oci):
 
     def empty(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
-        # Whoever has pushed a blob does not push it again: a new pusher.
+        # A pusher does not push a blob again, so this takes a new pusher.
         self.pusher = Pusher(self.registry.url, authorization=basic(USER.user, USER.password))
 
     def push(self, repository: str, *tags: str, layers: Sequence[str] = ("own",), subject: str | None = None) -> Pushed:

@@ -30,7 +30,7 @@ NO_UNDO_CASES = (
 
 
 class Simulated(Server):
-    """One process for both; the subclasses say as what it is looked at."""
+    """One process for both services; the subclasses choose the service."""
 
     services: ClassVar[tuple[str, ...]]
 
@@ -68,12 +68,12 @@ class Simulated(Server):
         return self._pushed(pushed, OCI_INDEX, children=tuple(children))
 
     @staticmethod
-    def _pushed(found: Mapping[str, Any], media_type: str, **more: Any) -> Pushed:
+    def _pushed(image: Mapping[str, Any], media_type: str, **more: Any) -> Pushed:
         return Pushed(
-            repository=found["repository"],
-            digest=found["digest"],
+            repository=image["repository"],
+            digest=image["digest"],
             media_type=media_type,
-            tags=tuple(found["tags"]),
+            tags=tuple(image["tags"]),
             **more,
         )
 
@@ -151,7 +151,7 @@ class CloudRegistry(Simulated):
         self.simulator.switch(deleted_child="refused")
 
     def unreadable(self, repository: str) -> Pushed:
-        """What an index lists stands in its artifact: only a child that is none has to be read."""
+        """The artifact of an index names its children: only a child without an artifact has to be read."""
         self.hide_children()
         child = self.push(repository, layers=["unreadable"])
         self.push_index(repository, [child.digest], "index")

@@ -1,4 +1,4 @@
-"""The driver, and whole nights, against what distribution 2.8 lacks: pages of tags, the referrers API, protection."""
+"""The driver, and whole runs, with features that distribution 2.8 lacks: pages of tags, referrers, protection."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ Sleeper = Callable[..., Harness]
 
 @pytest.fixture
 def fake() -> Iterator[Starter]:
-    """Starts registries, and holds what was sent to them to what may be sent."""
+    """Starts registries, and checks that no forbidden request was sent to them."""
     with ExitStack() as stack:
         started: list[FakeRegistry] = []
 
@@ -85,7 +85,7 @@ def test_follows_links_to_the_last_page_and_asks_once_beyond(fake: Starter, open
     assert {image.digest: image.tags for image in driver.images("shop/a")} == {
         image.digest: image.tags for image in pushed[:5]
     }
-    # One more each: what follows the last page.
+    # One more each: the page after the last.
     assert registry.lines().count("GET /v2/shop/a/tags/list") == -(-5 // page) + 1
     assert registry.lines().count("GET /v2/_catalog") == -(-2 // page) + 1
 

@@ -1,4 +1,4 @@
-"""What other registries do otherwise, and what the driver makes of it."""
+"""Behaviours in which other registries differ, and how the driver handles them."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What good registries do not do, or not all of them: answers after which the driver has to look for itself."""
+"""Unusual responses of registries, after which the driver must check the image itself."""
 
 import threading
 from pathlib import Path
@@ -43,7 +43,7 @@ def image(digest: str, *tags: str) -> Image:
     return Image(digest=digest, tags=tags)
 
 
-# What became of a deletion.
+# The outcome of a deletion.
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_deletes_nothing_if_a_new_tag_has_no_manifest(
 
 
 def test_ignores_a_planned_tag_without_a_manifest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
-    """What it named stands in the plan: some registries go on listing the tags of what was deleted."""
+    """The plan has the image of the tag: some registries still list the tags of deleted images."""
     digest, deleted = stored.put(an_image("x"), "v1"), stored.put(an_image("y"), "v2")
     del stored.manifests[deleted]
     read = opened(server.url).get("a", image(digest, "v1"), {"v1": digest, "v2": deleted})
@@ -210,9 +210,7 @@ def test_without_the_header_of_the_digest(opened: Opener, stored: ScriptedReposi
     assert driver.delete("a", image, "key").done
 
 
-def test_only_the_new_tags_are_looked_at_and_once_for_all(
-    opened: Opener, stored: ScriptedRepository, server: Scripted
-) -> None:
+def test_reads_only_new_tags_and_each_once(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digests = [stored.put(an_image(str(number)), f"v{number}") for number in range(30)]
     stored.put(an_image("new"), "new")
     driver = opened(server.url, rate=Rate(requests_per_second=20.0))
@@ -224,7 +222,7 @@ def test_only_the_new_tags_are_looked_at_and_once_for_all(
         "/tags/list" in line for line in server.lines("GET")
     )  # once, unless this machine takes longer than a second for all of this
     assert listed < 60
-    assert len(server.lines("HEAD")) == 60 + listed // 2  # each list is asked for, and what is beyond its end
+    assert len(server.lines("HEAD")) == 60 + listed // 2  # each list is requested, and the page after its end
 
 
 # The catalog.
@@ -254,7 +252,7 @@ def test_the_registry_says_which_scope(opened: Opener, stored: ScriptedRepositor
     driver = opened(server.url)
     assert driver.delete("a", image(digest, "v1"), "key").done
     asked = [request for request in server.asked if request.path == "/token"]
-    # What reads was guessed, and the registry asks for the token that is there already.
+    # The scope was guessed for reading, and the registry requires the existing token.
     assert [request.scopes for request in asked] == [(wanted,), ("repository:a:pull",)]
     assert all(request.query["service"] == "s" for request in asked)
     driver.images("a")
@@ -272,7 +270,7 @@ def test_a_challenge_without_scope(opened: Opener, stored: ScriptedRepository, s
 def test_a_token_server_without_tokens(
     opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
-    """Its 404 above all is none of an image."""
+    """Above all, its 404 is not the 404 of an image."""
     digest = stored.put(an_image("x"), "v1")
     stored.before = lambda asked: (
         Reply(status) if asked.path == "/token" else Reply(401, b"", {"Www-Authenticate": 'Bearer realm="/token"'})
@@ -339,10 +337,10 @@ def test_shows_no_secret(
     with pytest.raises(RegistryError, match=r"\*\*\* is \*\*\* to us") as failure:
         driver.clock()
     user = driver._client.sign_ins.all[0].user
-    told = f"{failure.value!r} {failure.value} {user!r} {with_defaults(credentials=credentials)}"
+    shown = f"{failure.value!r} {failure.value} {user!r} {with_defaults(credentials=credentials)}"
     sent = next(request.headers["authorization"] for request in server.asked if "authorization" in request.headers)
     for secret in ("hunter2", sent.removeprefix("Basic ")):
-        assert secret not in told + str([vars(record) for record in caplog.records])
+        assert secret not in shown + str([vars(record) for record in caplog.records])
 
 
 @pytest.mark.parametrize("at", range(270, 301, 3))
@@ -350,7 +348,7 @@ def test_shows_no_secret(
 def test_shows_no_part_of_a_secret(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path, status: int, prefix: str, at: int
 ) -> None:
-    """A message is cut to its 300 letters, and may be cut within what is secret: a token that nobody can recognise."""
+    """A message is cut to 300 letters, perhaps within a secret, so that a token is no longer recognizable."""
     token, password = "Opaque-Kn0wn.To_Nobody", 'hunter2"hunter2'
     (tmp_path / "password").write_text(password)
 
@@ -396,7 +394,7 @@ def test_shows_no_part_of_a_password_that_a_token_server_quotes(
 def test_pushes_a_manifest_by_tag_only_once(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tag: str, times: int
 ) -> None:
-    """Somebody may have pushed another image there meanwhile."""
+    """Another client may have pushed another image to the tag."""
     body = an_image("x")
     stored.before = lambda _: error(503, "UNAVAILABLE")
     with pytest.raises(UnavailableError):

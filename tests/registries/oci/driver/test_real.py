@@ -1,4 +1,4 @@
-"""The driver on a real registry: what it lists, reads, deletes and puts back; how it signs in."""
+"""The driver on a real registry: listing, reading, deleting, restoring and signing in."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -45,18 +45,18 @@ def test_everything_pushed_is_found(opened: Opener) -> None:
     for name, pushed_image in pushed.items():
         if (image := images.get(pushed_image.digest)) is None:
             continue
-        told = {blob.digest: blob.size for blob in (*((image.config,) if image.config else ()), *image.layers)}
-        assert told == {blob.digest: blob.size for blob in pushed_image.blobs}
-        assert image.compressed_size == (sum(told.values()) if told else None)
+        sizes = {blob.digest: blob.size for blob in (*((image.config,) if image.config else ()), *image.layers)}
+        assert sizes == {blob.digest: blob.size for blob in pushed_image.blobs}
+        assert image.compressed_size == (sum(sizes.values()) if sizes else None)
         assert (image.name, image.media_type) == (f"{server.host}/shop/api", pushed_image.media_type)
         assert (image.tags, image.created_at, image.labels) == (tuple(sorted(pushed_image.tags)), None, None)
-        lists = "index" in name or name == "fallback"  # which of them is a list of referrers is for the policies to say
+        lists = "index" in name or name == "fallback"  # the policies decide which of them is a list of referrers
         assert image.children == (tuple(child.digest for child in pushed_image.children) if lists else UNSET)
         assert image.subject == (pushed_image.subject or UNSET)
 
 
 def one_of_each(pusher: Pusher) -> dict[str, Pushed]:
-    """One of each kind, by what it is."""
+    """One image of each kind, by its kind."""
     repository = "shop/api"
     made = {"overwritten": pusher.image(repository, "nightly", layers=[b"first"])}
     made["nightly"] = pusher.image(repository, "nightly", layers=[b"second"])
@@ -95,7 +95,7 @@ def test_a_deletion_by_digest_takes_all_tags_and_nothing_else(opened: Opener) ->
         with pytest.raises(NotFoundError):
             driver.get("a", images[both.digest])
         assert driver.existing("a", [both.digest, child.digest]) == {child.digest}
-        assert driver.delete("a", images[child.digest], "child").done  # nobody protects it here
+        assert driver.delete("a", images[child.digest], "child").done  # this registry does not protect it
         (left,) = driver.images("a")
         assert (left.tags, left.children) == (("multi",), (child.digest,))
         driver.delete("a", left, "index")
@@ -134,7 +134,7 @@ def test_reports_a_registry_with_deletions_disabled(opened: Opener) -> None:
         assert pusher.exists("a", pushed.digest)
 
 
-def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
+def test_a_deleted_index_is_restored_with_its_children(opened: Opener) -> None:
     with DockerRegistry(cache=True) as server:
         pusher = Pusher(server.url)
         child = pusher.image("a", layers=[b"one"])
@@ -164,7 +164,7 @@ def test_a_deleted_index_is_put_back_with_its_children(opened: Opener) -> None:
             driver.delete("a", image, "key")
         server.collect()
         blobs = [blob.digest for blob in child.blobs]
-        assert set(driver.missing_blobs("a", blobs)) == set(blobs)  # the cache says that they are there
+        assert set(driver.missing_blobs("a", blobs)) == set(blobs)  # the cache still reports them
         assert pusher.wire.ask("HEAD", f"/v2/a/blobs/{blobs[0]}").status == 200
 
 
@@ -176,7 +176,7 @@ def test_a_user_and_a_password_sign_in(opened: Opener, tmp_path: Path) -> None:
         driver.clock()
         (image,) = driver.images("a")
         assert driver.delete("a", image, "key").done
-        assert driver.usage().requests["GET", "401"] == 1  # to learn what is wanted; never again
+        assert driver.usage().requests["GET", "401"] == 1  # to read the challenge, once
         with pytest.raises(SignInError, match=r"requires a user name and a password; write credentials"):
             opened(server.url).clock()
         wrong = opened(server.url, credentials=by_password(tmp_path, "wrong secret"))
@@ -248,23 +248,27 @@ def test_credentials_go_to_no_other_host(opened: Opener, tmp_path: Path) -> None
         assert tokens.asked == []
 
 
-def test_when_images_were_made(opened: Opener) -> None:
+def test_reads_the_creation_time_of_images(opened: Opener) -> None:
     with DockerRegistry() as server:
         pusher = Pusher(server.url)
-        one = pusher.image("a", "one", layers=[b"1"], created="2026-10-01T12:00:00.123456789Z", labels={"team": "red"})
+        october = pusher.image(
+            "a", "one", layers=[b"1"], created="2026-10-01T12:00:00.123456789Z", labels={"team": "red"}
+        )
         two = pusher.image("a", "two", layers=[b"2"], created="2026-10-02T02:00:00+02:00")
         for tag, created in (("y1970", "1970-01-01T00:00:00Z"), ("y1980", "1980-12-31T23:59:59Z"),
                              ("later", "2999-01-01T00:00:00Z"), ("zero", "0001-01-01T00:00:00Z"), ("odd", "yesterday"),
                              ("none", None)):  # fmt: skip
             pusher.image("a", tag, layers=[tag.encode()], created=created)
         odd = pusher.read("a", "y1970")
-        attestation = pusher.image("a", layers=[])  # of a build: its config tells no time, its layers are no image's
+        attestation = pusher.image(
+            "a", layers=[]
+        )  # of a build: its config has no time, its layers are not those of an image
         layer = dataclasses.replace(pusher.blob("a", b"{}"), media_type="application/vnd.in-toto+json")
         body = image_body(attestation.config or layer, [layer])
         attestation = pusher.manifest("a", body, attestation.media_type)
-        pusher.index("a", "attested", children=[one, attestation])
-        pusher.index("a", "index", children=[one, two])
-        pusher.index("a", "half", children=[one, odd])
+        pusher.index("a", "attested", children=[october, attestation])
+        pusher.index("a", "index", children=[october, two])
+        pusher.index("a", "half", children=[october, odd])
         pusher.index(
             "a", "said", children=[odd], annotations={"org.opencontainers.image.created": "2026-09-01T00:00:00Z"}
         )

@@ -1,4 +1,4 @@
-"""A repository that is listed a second time: what is known of it is not asked for again, and nothing new is missed."""
+"""A second listing of a repository does not request known facts again, and misses no new image."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,7 +28,7 @@ SIGNATURE_TAG = f"sha256-{digest_of(SUBJECT).removeprefix('sha256:')}"
 
 @pytest.fixture
 def tree(stored: ScriptedRepository) -> ScriptedRepository:
-    """An index over an index, a signature of what has no tag, and what refers to an image and has no tag itself."""
+    """An index of an index, a signature of an untagged image, and an untagged referrer of an image."""
     for body in (CHILD, INNER_CHILD, REFERRER, SUBJECT):
         stored.put(body)
     stored.put(INNER, media_type=INDEX)
@@ -132,7 +132,7 @@ def test_a_listing_of_referrers_that_is_an_ordinary_index_by_now(
 
 
 def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
-    """Of what is known they are known; of what is new they are asked for."""
+    """Cached for known images; requested for new images."""
     listed: dict[str, list[dict[str, Any]]] = {}
 
     def referrers(asked: Asked) -> Reply | None:

@@ -1,4 +1,4 @@
-"""Repositories of registries that do not list as good ones do: what is looked for, and what stays unreadable."""
+"""Repositories with unusual listings: the images that are found, and those that stay unreadable."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -94,7 +94,7 @@ def test_lists_children_that_are_missing_unreadable_or_of_an_unknown_type(
 def test_reads_a_build_cache_whose_index_lists_blobs(
     opened: Opener, stored: ScriptedRepository, server: Scripted
 ) -> None:
-    """A layer and a config by their types; what is of a type that nobody knows is a blob if the registry says so."""
+    """A layer and a config by their types; an entry of an unknown type is a blob if the registry has such a blob."""
     types = [
         "application/vnd.oci.image.layer.v1.tar+gzip",
         "application/vnd.buildkit.cacheconfig.v0",
@@ -159,7 +159,7 @@ def test_the_listing_of_referrers(opened: Opener, stored: ScriptedRepository, se
 
 
 def test_a_list_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
-    """An index tagged by its subject's digest keeps what it lists; untagged artifacts in it are about that subject."""
+    """An index tagged by its subject's digest keeps its children; untagged artifacts in it are about that subject."""
     subject = stored.put(an_image("subject"), "v1")
     about = {"subject": {"mediaType": IMAGE, "digest": subject, "size": 1}}
     names_it, tagged = an_image("names it", **about), an_image("has a tag", **about)
@@ -244,7 +244,7 @@ def test_where_no_manifest_may_be_read(opened: Opener, stored: ScriptedRepositor
 
 
 class Memory:
-    """What is known of manifests, in a dictionary."""
+    """A cache of manifests in a dictionary."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}

@@ -13,7 +13,7 @@ __all__ = ["_no_proxies", "opened", "plain"]
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Writes a program in Python into a folder of the PATH; `calls` beside it has a line for each call's input."""
+    """Writes a program in Python into a folder of the PATH; the file `calls` has the input of each call."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -81,7 +81,7 @@ def test_requests_refused_credentials_again(opened: Opener, program: Program, tm
         registry.auth = BasicAuth("gc", "s2")
         assert driver.clock()
         registry.auth = BasicAuth("gc", "s3")
-        signed_in(opened, registry, helper="fake")  # another client, with what the process remembers
+        signed_in(opened, registry, helper="fake")  # another client, with the cache of the process
     assert len(calls(tmp_path)) == 3
 
 
@@ -156,7 +156,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(
 def test_does_not_wait_for_children_of_a_program(
     opened: Opener, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds the program's output open, in a session of its own, so that killing the program does not end it."""
+    """It holds the program's output open, in its own session, so that killing the program does not end it."""
     monkeypatch.setattr(passwords, "SECONDS", 5.0)
     leave = "import subprocess\nleft = subprocess.Popen(['sleep', '60'], start_new_session=True)"
     file = program(

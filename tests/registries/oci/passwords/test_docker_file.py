@@ -49,7 +49,7 @@ OWN, PORT = "https://registry.example.com", "https://registry.example.com:5000"
         ("docker.io", HUB, True),
         ("registry-1.docker.io", HUB, True),
         ("https://registry-1.docker.io/v2/", HUB, True),
-        ("https://index.docker.io/v1/access-token", HUB, False),  # what Docker Desktop keeps for itself
+        ("https://index.docker.io/v1/access-token", HUB, False),  # a setting of Docker Desktop
         ("https://index.docker.io/v1/refresh-token", HUB, False),
         ("docker.io/mine", HUB, False),  # a part of a registry, as podman writes it
         ("https://index.docker.io/v1/", OWN, False),

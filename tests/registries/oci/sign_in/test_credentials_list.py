@@ -211,8 +211,8 @@ def test_a_mistake_of_the_configuration(tmp_path: Path, kind: str, written: str,
     assert line.startswith(f"{file}: registries.r.credentials{message}")
 
 
-def test_a_mistake_in_defaults_is_told_once_and_where_it_stands(tmp_path: Path) -> None:
-    """A mistake there is told once, and where it stands."""
+def test_reports_a_mistake_in_defaults_once_with_its_path(tmp_path: Path) -> None:
+    """A mistake there is reported once, with its path."""
     file = tmp_path / "registry-gc.yaml"
     entry = "{kind: oci, url: 'https://HOST.example.com', policy: p}"
     entries = "".join(f"  {host}: {entry.replace('HOST', host)}\n" for host in ("a", "b"))

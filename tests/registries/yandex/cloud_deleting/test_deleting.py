@@ -194,7 +194,7 @@ def test_sends_the_remaining_artifacts_even_when_late(simulator: Simulator, driv
 def test_keeps_an_image_that_is_pushed_again_during_its_deletion(
     simulator: Simulator, driver: Registry, tags: tuple[str, ...]
 ) -> None:
-    """As a child of an index that is being pushed, say."""
+    """For example a child of an index that is being pushed."""
     simulator.switch(image_vanishes="at_acceptance")
     digest = simulator.push("shop/api", tags=tags, content="same", age=60)["digest"]
     begun = driver.delete("shop/api", listed(driver)[digest], key())

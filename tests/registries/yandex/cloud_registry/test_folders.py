@@ -58,7 +58,7 @@ def test_plans_other_folders_beside_an_artifact_with_an_invalid_path(simulator: 
         driver.images("shop/api")
     simulator.no_faults()
     simulator.fault("wrong_types", path=FLAT, set=odd)
-    assert list(driver.repositories()) == []  # all are odd, and none of them is where there is a repository
+    assert list(driver.repositories()) == []  # all have invalid paths outside of existing repositories
     simulator.no_faults()
     assert list(driver.repositories()) == ["other", "shop/api", "web"]
     assert listed(driver, "web").keys() == {digest}

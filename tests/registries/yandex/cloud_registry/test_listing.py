@@ -86,9 +86,7 @@ def test_reads_images_as_the_registry_reports_them(
     simulator.switch(artifact_path=path, artifacts_of_image=artifacts, empty_fields=fields)
     pushed = simulator.push("shop/api", tags=["v1", "latest"], layers=["base:29000", 0], config=500, created_at=T0)
     bare = simulator.push("shop/api", layers=[7], config=3)
-    simulator.push(
-        "web", tags=["web"]
-    )  # in the style "parent" its path ends in its name, and is its folder all the same
+    simulator.push("web", tags=["web"])  # in the style "parent" its path ends in its name, and is its folder as well
     index = simulator.push_index("shop/api", [bare["digest"]], tags=["multi"])
     assert list(driver.repositories()) == ["shop/api", "web"]
     for images in (listed(driver), listed(driver)):  # of the scan; and anew
@@ -103,7 +101,7 @@ def test_reads_images_as_the_registry_reports_them(
         image = images[index["digest"]]
         assert (image.tags, image.compressed_size, image.children) == (("multi",), None, (bare["digest"],))
     assert [image.tags for image in driver.images("web")] == [("web",)]
-    assert not simulator.requests("GET", "/v2/")  # everything was told with the artifacts
+    assert not simulator.requests("GET", "/v2/")  # the artifacts contain everything
 
 
 def test_ignores_and_counts_other_rows(

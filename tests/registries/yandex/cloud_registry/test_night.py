@@ -65,7 +65,7 @@ def test_deletes_exactly_the_plan(
     assert (run.deleted + run.gone, run.skipped, run.failed) == (7, 0, 0)
     assert run.deleted >= 6
     assert {harness.outcomes(run.id)[digest] for digest in (*requested, index)} == {("deleted", None)}
-    assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # a child that went along went by our request
+    assert run.reclaimed_bytes == simulator.state()["lost_bytes"]  # our request deleted the child as well
 
 
 def test_stops_when_an_unplanned_tag_is_deleted(simulator: Simulator, make_harness: Callable[..., Harness]) -> None:
@@ -103,7 +103,7 @@ def test_does_not_stop_for_parallel_deletions_of_other_workers(
 ) -> None:
     """Another process's deletion looks just like a stray; but it is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
-    old(simulator, "v1")  # by what is kept a 404 is believed
+    old(simulator, "v1")  # kept images make a 404 trustworthy
     other = next(image["id"] for image in simulator.images() if image["digest"] == digests[2])
     simulator.after("DELETE", DELETE, "remove", image=other)
     run = make_harness(rate=ONE_BY_ONE).sweep()
@@ -163,7 +163,7 @@ def test_completes_a_deletion_after_a_crash(
         connection.execute(update(item).where(item.c.digest == index).values(**begun))
         connection.execute(update(repository).values(rechecked_at=now - rechecked_at))
     first = min(("pr-1", "pr-2"), key=lambda tag: simulator.artifact("shop/api", tag)["id"])
-    simulator.untag("shop/api", first)  # so that what is left has another id
+    simulator.untag("shop/api", first)  # so that the remaining artifact has another id
     harness.go_on(run_id, times=4)
     assert harness.outcomes(run_id) == {index: ("deleted", None), child: ("deleted", None)}
     assert simulator.images() == []
