@@ -1,6 +1,6 @@
 """Applies the rules of a policy to one repository: a verdict, a cause and a reason for every image.
 
-`Evaluation.decisions` is the table of contents; its steps follow in the order in which a decision is made.
+`Evaluation.decisions` lists the steps of a decision; the methods below it follow in the same order.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Decision(Struct, frozen=True, gc=False):
     reason: str
 
 
-ExplainedVerdict = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the fields of a decision from `verdict` on
+ExplainedVerdict = tuple[Verdict, Cause, str | None, tuple[str, ...], str]  # the last five fields of a decision
 SUBJECT_UNKNOWN = "its manifest was not read: it may be a signature or an attestation of an image that is kept"
 IGNORED = "its children could not be read and ignore_unreadable names it: it is kept; the rules decide on its children"
 SET_ASIDE = "ignore_unreadable names it: it is kept, although it can be read now"
@@ -66,7 +66,7 @@ class Evaluation:
         keep_per_repository: int,
         plan_context: PlanContext = EMPTY_CONTEXT,
     ) -> None:
-        self._reported = graph.images  # with their push times, trusted or not
+        self._reported = graph.images  # with the registry's push times, also if they are not trusted
         self.graph = graph = graph.with_push_times(plan_context.push_times)
         self.plan_context = plan_context
         self.context = graph.context(now, plan_context.history_of(graph.path))
@@ -83,11 +83,11 @@ class Evaluation:
         self.selected: dict[str, int] = {}  # select rule -> images that it selects, before keeps
         self.keeping: set[str] = set()  # keep rules that match an image here, even if another rule keeps that image
         self.undecidable: set[str] = set()  # digests whose rank in a count is unknown
-        self.unread: set[str] = set()  # digests of untagged images whose unreported subject decides
+        self.unread: set[str] = set()  # digests of untagged images whose subject is not reported, but would decide
         self.deleting: dict[str, Rule] = {}  # digest -> the rule that deletes it
         self._selecting: dict[str, Rule] = {}  # digest -> the first select rule that selects it
         self._unknown: dict[str, Rule] = {}  # digest -> the first select rule whose answer is unknown
-        self._kept: dict[str, ExplainedVerdict] = {}  # digest -> why it is kept, whatever its owners' verdict
+        self._kept: dict[str, ExplainedVerdict] = {}  # digest -> why it is kept, even if its owners are deleted
         self._tied: dict[str | None, frozenset[str]] = {}  # rule, or None: keep_per_repository -> images tied in it
 
     def decisions(self) -> tuple[Decision, ...]:
@@ -118,7 +118,7 @@ class Evaluation:
         return self._count(rule.name, rule.count, rule.match(self._countable, self.context))
 
     def _count(self, rule: str | None, count: Count, matches: RuleMatches) -> RuleMatches:
-        """The matches that are among the N newest, or beyond them. `rule`: None for keep_per_repository."""
+        """The matches among the N newest, or beyond them. `rule`: its name; None for keep_per_repository."""
         if rule is not None and count.per == "registry":
             newest = self._newest_of_registry[rule]
         else:
@@ -132,7 +132,7 @@ class Evaluation:
         return newest.narrow(matches, beyond=count.beyond)
 
     def _keep_held_and_used(self) -> None:
-        """Keep the images that are locked, held or in use. Of several causes, the first is the cause of a decision."""
+        """Keep the images that are locked, held or in use. Of several causes, the decision has the first."""
         path, images = self.graph.path, self.graph.images
         self._kept = {image.digest: _keep("locked", "locked in the registry") for image in images if image.locked}
         for digest, reason in self.plan_context.holds.reasons(path, images).items():
@@ -156,7 +156,7 @@ class Evaluation:
                     kept[image.digest] = _keep("kept_by_rule", self._unknown_fact(rule, image), rule.name)
 
     def _keep_unreadable(self) -> None:
-        """Keep each index whose children could not be read and, as it may list them, all other images."""
+        """Keep each index whose children could not be read, and all other images, since the index may list them."""
         ignored = self.plan_context.ignore_unreadable
         unreadable = self.graph.first_unreadable(ignored)
         for image in self.graph.images if self.graph.unreadable or ignored else ():
@@ -200,7 +200,7 @@ class Evaluation:
                     deleting[digest] = deleting[owners[0]]
 
     def _keep_unsettled(self) -> None:
-        """Keep unsettled images, the owners with which they would be deleted, and all that these images need."""
+        """Keep unsettled images, their owners if they would be deleted together, and all that these images need."""
         graph = self.graph
         images = [image for image in graph.images if image.digest in self.deleting]
         reasons = self.plan_context.unsettled(graph.path, images, self.context.now)
@@ -256,12 +256,12 @@ class Evaluation:
                 if digest in selecting:
                     selected[rule.name].append(image)
                 else:
-                    reason = f"its {self._relation(graph.owners[digest][0], digest)} is deleted"
+                    reason = f"its {self._owner_text(graph.owners[digest][0], digest)} is deleted"
                     verdicts[digest] = ("delete", "follows", rule.name, (), reason)
             elif (verdict := kept.get(digest)) is not None:
                 verdicts[digest] = verdict
             elif owners := needed_by.get(digest):
-                verdicts[digest] = ("keep", "needed", None, tuple(sorted(owners)), self._need(digest, owners))
+                verdicts[digest] = ("keep", "needed", None, tuple(sorted(owners)), self._needed_reason(digest, owners))
             elif (rule := unknown.get(digest)) is not None:  # an unknown answer does not select
                 reason = f"no rule selects it; {rule.name}: {self._unknown_fact(rule, image)}"
                 verdicts[digest] = _keep("no_rule", reason)
@@ -273,15 +273,15 @@ class Evaluation:
                 verdicts[image.digest] = ("delete", "selected", rule.name, (), facts)
         return verdicts
 
-    def _need(self, digest: str, owners: Sequence[str]) -> str:
+    def _needed_reason(self, digest: str, owners: Sequence[str]) -> str:
         """Why an image is needed: its first kept owner here, or its first subject elsewhere."""
         more = f", and {len(owners) - 1} more" if len(owners) > 1 else ""
         if owners[0] in self.graph.by_digest:
-            return f"{self._relation(owners[0], digest)} is kept{more}"
+            return f"{self._owner_text(owners[0], digest)} is kept{more}"
         return f"subject {short(owners[0])} is in another repository{more}"
 
-    def _relation(self, owner: str, digest: str) -> str:
-        """The owner of an image, as its index or its subject."""
+    def _owner_text(self, owner: str, digest: str) -> str:
+        """The owner of an image in a sentence: `index sha256:…` or `subject sha256:…`."""
         children = self.graph.by_digest[owner].children
         is_index = isinstance(children, tuple) and digest in children
         return f"{'index' if is_index else 'subject'} {short(owner)}"
@@ -323,6 +323,6 @@ def decisions(path: str, images: Iterable[Image], verdicts: Mapping[str, Explain
 
 
 def short(digest: str) -> str:
-    """A digest in a sentence."""
+    """A digest, shortened to 12 digits, for sentences."""
     algorithm, _, digits = digest.partition(":")
     return f"{algorithm}:{digits[:12]}…" if len(digits) > 12 else digest

@@ -21,13 +21,13 @@ from worker.text import plain_json
 class OutputFile:
     """The file of `--output`, checked before the command does its work."""
 
-    named: Path
+    named: Path  # as the user wrote it
     path: Path  # with all symbolic links resolved
     status: os.stat_result | None  # None: the file does not exist
 
     @classmethod
     def check(cls, named: Path) -> "OutputFile":
-        """Raises CommandError: it is a folder, or its folder does not exist."""
+        """Raises CommandError: the path is a folder, its folder does not exist, or it cannot be accessed."""
         path = Path(os.path.realpath(named))
         try:
             status = named.stat()
@@ -56,7 +56,7 @@ class OutputFile:
 
 
 class Output:
-    """A context manager that writes to standard output or a file. An error inside leaves an existing file unchanged."""
+    """A context manager that writes to standard output or a file. An error inside leaves a regular file unchanged."""
 
     def __init__(self, path: Path | None, form: str) -> None:
         self.path = path
@@ -81,17 +81,17 @@ class Output:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is None:
-            if kind is None:
-                with _write_errors("standard output"):
+            if error_type is None:
+                with _translate_errors("standard output"):
                     self._stream.flush()
             return
         try:
-            with _write_errors(f"--output {self.path}"), self._stream:
+            with _translate_errors(f"--output {self.path}"), self._stream:
                 self._stream.flush()
-                if self._temporary is not None and kind is None:
+                if self._temporary is not None and error_type is None:
                     os.fsync(self._stream.fileno())
                     os.replace(self._temporary, self._file.path)
                     self._temporary = None
@@ -106,11 +106,11 @@ class Output:
         """Write UTF-8. On a terminal, characters that do not print become JSON escapes."""
         if self.on_terminal:
             content = plain_json(content.decode()).encode()
-        with _write_errors("standard output" if self.path is None else f"--output {self.path}"):
+        with _translate_errors("standard output" if self.path is None else f"--output {self.path}"):
             self._stream.write(content)
 
     def report(self, report: Report) -> None:
-        """Write the report in the form of --format."""
+        """Write the report in the format of --format."""
         if self.form == "table":
             columns = os.get_terminal_size(sys.stdout.fileno()).columns if self.on_terminal else 0  # 0: unknown
             for line in report.table(columns or None):
@@ -121,7 +121,7 @@ class Output:
 
 
 @contextmanager
-def _write_errors(where: str) -> Iterator[None]:
+def _translate_errors(where: str) -> Iterator[None]:
     """Adds the name of the output to an error such as a full disk. BrokenPipeError passes unchanged."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Lists a registry, has `planner` plan it, and stores a run's plan. Deletes nothing."""
+"""Lists a registry, plans it with `planner`, and stores the plan of a run. Deletes nothing."""
 
 import time
 from collections.abc import Iterator
@@ -48,14 +48,14 @@ from worker.store.scan_history import RegistryHistory
 log = Log(__name__)
 
 
-class _Listed(msgspec.Struct):
+class _ListedImage(msgspec.Struct):
     """The facts of an image for the scan history, as its decision has them."""
 
     digest: str
     tags: tuple[str, ...]
 
 
-_images = msgspec.json.Decoder(_Listed)
+_listed_images = msgspec.json.Decoder(_ListedImage)
 
 
 def load_history(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
@@ -75,7 +75,7 @@ def plan_live(
     progress: Progress = lambda _done, _all: None,
     store: Store | None = None,
 ) -> Planned:
-    """List and decide, record nothing. `store`: read for the facts of manifests, never written.
+    """List a registry and plan it; record nothing. `store`: read, never written.
 
     Raises UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
@@ -85,10 +85,10 @@ def plan_live(
     at = now or inventory.listed_at
     plan_context, warnings = plan_context_of(store, settings, registry, inventory, at, save=False)
 
-    def opened_again() -> AbstractContextManager[Registry]:
+    def reopened() -> AbstractContextManager[Registry]:
         return open_registry(registry, limiter, manifests=StoredManifests(store, registry.key, save=False))
 
-    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.history), opened_again)
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.history), reopened)
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return planned if store is None else _with_size_limit(store, planned)
 
@@ -114,9 +114,9 @@ def _list(
 ) -> Inventory:
     manifests = StoredManifests(store, registry.key, save=False)
     with open_registry(registry, limiter, manifests=manifests) as opened:
-        check_clocks(_clock, store, opened)
-        n = registry.rate.concurrency
-        return take_inventory(opened, now=reader.now, concurrency=n, read=reader.read, progress=progress)
+        check_clocks(_utc_now, store, opened)
+        concurrency = registry.rate.concurrency
+        return take_inventory(opened, now=reader.now, concurrency=concurrency, read=reader.read, progress=progress)
 
 
 def carry_out_scan(
@@ -128,7 +128,7 @@ def carry_out_scan(
     """
     run = _claim(store, settings, run_id)
     if run is None:
-        return ()  # another worker has it, or it waited so long that it is missed
+        return ()  # another worker claimed the run, or the run waited too long and was ended
     began = time.monotonic()
     log.info("scan_started", run=run_id, registry=run.registry, attempt=run.scans)
     reach("scan_claimed")
@@ -138,7 +138,7 @@ def carry_out_scan(
         return ()
     try:
         with Heartbeat(store, run_rows.scan_lease(run), settings.timing.lease) as heartbeat:
-            planned = _plan_run(store, settings, registry, run, limiter, _check_of(heartbeat))
+            planned = _plan_run(store, settings, registry, run, limiter, _check_lease(heartbeat))
             reach("inventory_taken")
             if not _store_plan(store, run, planned, settings):
                 return ()
@@ -166,7 +166,7 @@ def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
         return run_rows.claim_scan(connection, run_id, owner=identity(), now=now, until=until, most=lifecycle.SCANS)
 
 
-def _check_of(heartbeat: Heartbeat) -> Alive:
+def _check_lease(heartbeat: Heartbeat) -> Alive:
     def alive() -> None:
         if heartbeat.lost.is_set():
             raise ScanStoppedError
@@ -175,7 +175,7 @@ def _check_of(heartbeat: Heartbeat) -> Alive:
 
 
 def _end_stopped(store: Store, run: Run) -> None:
-    """End the run of an aborted scan. If only the lease was lost, its new holder carries on."""
+    """End the run of a stopped scan if its stop was requested. If only the lease was lost, its new holder continues."""
     now = datetime.now(UTC)
     with store.read() as connection:
         current = run_rows.get(connection, run.id)
@@ -191,11 +191,11 @@ def _plan_run(
     reader = RepositoryReader(store, registry, load_history(store, registry), started)
     with open_registry(registry, limiter, manifests=manifests) as opened, saving_usage(store, registry.name, opened):
         try:
-            check_clocks(_clock, store, opened)
+            check_clocks(_utc_now, store, opened)
             inventory = take_inventory(
                 opened, now=started, concurrency=registry.rate.concurrency, read=reader.read, alive=alive
             )
-            check_clocks(_clock, store, opened)  # a scan may take hours: evidence is judged by the clock of its end
+            check_clocks(_utc_now, store, opened)  # a scan may take hours, and the age of evidence counts at its end
         except SignInError:
             note_sign_in(store, registry.name, works=False)
             raise
@@ -205,33 +205,31 @@ def _plan_run(
     record_held_digests(store, registry, plan_context, inventory)
 
     @contextmanager
-    def opened_again() -> Iterator[Registry]:
+    def reopened() -> Iterator[Registry]:
         with (
             open_registry(registry, limiter, manifests=manifests) as again,
             saving_usage(store, registry.name, again),
         ):
             yield again
 
-    planned = plan_with_subjects(
-        lambda: plan(inventory, registry, at, plan_context, reader.history), opened_again, alive
-    )
+    planned = plan_with_subjects(lambda: plan(inventory, registry, at, plan_context, reader.history), reopened, alive)
     planned = replace(planned, warnings=(*planned.warnings, *warnings))
     return _with_size_limit(store, planned)
 
 
-def _clock() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 def _with_size_limit(store: Store, planned: Planned) -> Planned:
-    """The plan, blocked too if its size is unlike that of the registry's earlier plans."""
+    """The plan, which exceeds the limit `unusual` if it deletes far more images than the registry's earlier plans."""
     with store.read() as connection:
         sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_WINDOW)
     return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.summary.totals, sizes))
 
 
 def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) -> bool:
-    """Store the whole plan, or none: rows in portions, then one update that makes them a plan. False: lease lost.
+    """Store the whole plan or none: its rows in portions, then the update that makes them a plan. False: lease lost.
 
     A million decisions in one transaction would block every other writer. Nothing reads the rows of a run that is
     still planning, and a repeated scan deletes them first.
@@ -242,7 +240,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
 
     def rows() -> Iterator[tuple[Segment, PlanRows]]:
         for segment, decided in zip(planned.inventory.segments, planned.decisions, strict=True):
-            staged.extend(history_rows.repository_rows(decided.path, _images.decode_lines(decided.lines)))
+            staged.extend(history_rows.repository_rows(decided.path, _listed_images.decode_lines(decided.lines)))
             yield segment, writer.rows(segment, decided.lines, decided.deletions)
 
     with store.write() as connection:
@@ -263,7 +261,7 @@ def _store_plan(store: Store, run: Run, planned: Planned, settings: Settings) ->
             return False
         scan_history.stage(connection, run.id, history_rows.remaining_rows(planned.suspicion))
         scan_history.apply_staged(connection, run.id, planned.registry.history_key)
-        facts = _facts(planned, writer) | {"terms": encode_terms(terms_of(settings, planned.registry))}
+        facts = _plan_columns(planned, writer) | {"terms": encode_terms(terms_of(settings, planned.registry))}
         run_rows.change(connection, run.id, ["planning"], state="planned", planned_at=now, **facts)
         older: list[str] = []
         if run.mode == "delete":  # a dry run does not replace a plan that waits for its approval
@@ -284,7 +282,7 @@ def _log_plan(run: Run, planned: Planned, seconds: float) -> None:
     log.info("planned", **facts, complete=planned.plan.complete, seconds=round(seconds, 1))
 
 
-def _facts(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
+def _plan_columns(planned: Planned, writer: PlanWriter) -> dict[str, Any]:
     """The columns of a run's row about its plan."""
     totals = planned.plan.summary.totals
     return {

@@ -1,7 +1,7 @@
 """Restores images of one repository, one at a time, and verifies that the registry really has them.
 
-`restore` decides which images, and in which order. An accepted push proves nothing: the manifest is read back and
-hashed, and a byte of every blob is fetched.
+`worker.restore.restore` selects the images. An accepted push proves nothing: the manifest is read back and hashed, and
+a byte of every blob is fetched.
 """
 
 import re
@@ -49,7 +49,7 @@ class RestoredImage:
     run: str
     answer: RestoreAnswer
     tags: tuple[str, ...] = ()  # of its old tags, those that name it now
-    left: tuple[MovedTag, ...] = ()
+    left: tuple[MovedTag, ...] = ()  # of its old tags, those that name another image now
     missing: tuple[str, ...] = ()  # blobs, and listed manifests, that the registry does not have
     message: str = ""
 
@@ -88,7 +88,7 @@ class Needs:
 
 
 def needs_of(saved: SavedManifest) -> Needs:
-    """The blobs and manifests that a manifest names, without layers at other URLs and listed digests of other types."""
+    """The blobs and manifests that a manifest needs. Leaves out foreign layers, and children of unknown types."""
     try:
         manifest = msgspec.json.decode(saved.body, type=_Manifest)
     except (ValueError, RecursionError):
@@ -118,7 +118,7 @@ class ImageRestorer:
     sources: Sources
     partly: bool = False  # restore the tags of an index even if listed images are missing
     answers: dict[str, RestoreAnswer] = field(default_factory=dict)  # by digest
-    _present: dict[str, bool] = field(default_factory=dict)  # by digest, listed manifests that were not restored
+    _present: dict[str, bool] = field(default_factory=dict)  # by digest, of listed manifests not restored here
     _fetched: set[str] = field(default_factory=set)  # blobs that were fetched while a manifest protected them
 
     def restore(self, wanted: WantedImage) -> RestoredImage:
@@ -146,8 +146,8 @@ class ImageRestorer:
                 return RestoredImage.of(undo, "lost", missing=missing, message=str(error))
             if not self._has_manifest(undo.manifest.digest):
                 return RestoredImage.of(undo, "lost", message=MANIFEST_CACHED)
-        complete = self.partly or not self._absent(needs.manifests)
-        return self._verify(undo, needs, self._restore_tags(undo.manifest, tags, may_push=complete))
+        may_push = self.partly or not self._absent(needs.manifests)
+        return self._verify(undo, needs, self._restore_tags(undo.manifest, tags, may_push=may_push))
 
     def _verify(self, undo: UndoRecord, needs: Needs, tags: _TagResults) -> RestoredImage:
         """The result for an image whose manifest was read back."""
@@ -177,12 +177,12 @@ class ImageRestorer:
         return True
 
     def _missing_after_mount(self, blobs: Iterable[str]) -> tuple[str, ...]:
-        """Those of these blobs that the repository lacks and that cannot be mounted from another repository."""
+        """The blobs that the repository lacks, and that cannot be mounted from another repository."""
         unverified = [blob for blob in blobs if blob not in self._fetched]
         lost = self.registry.missing_blobs(self.path, unverified) if unverified else ()
         mounted = [blob for blob in lost if self._mount(blob)]
-        still = self.registry.missing_blobs(self.path, mounted) if mounted else ()
-        return tuple(blob for blob in lost if blob not in mounted or blob in still)
+        still_missing = self.registry.missing_blobs(self.path, mounted) if mounted else ()
+        return tuple(blob for blob in lost if blob not in mounted or blob in still_missing)
 
     def _mount(self, blob: str) -> bool:
         for source in self.sources(blob):
@@ -192,12 +192,12 @@ class ImageRestorer:
                 if self.registry.mount(self.path, blob, source):
                     return True
             except RegistryError as error:
-                if error.systemic and not isinstance(error, PermissionDeniedError):  # that repository may be forbidden
+                if error.systemic and not isinstance(error, PermissionDeniedError):  # only this source is forbidden
                     raise
         return False
 
     def _absent(self, manifests: Iterable[str]) -> tuple[str, ...]:
-        """Those of an index's listed manifests that are not whole in the registry."""
+        """The listed manifests that the registry does not have, or that were not restored as whole images."""
         absent = []
         for digest in manifests:
             if digest not in self.answers and digest not in self._present:
@@ -207,51 +207,50 @@ class ImageRestorer:
         return tuple(absent)
 
     def _restore_tags(self, saved: SavedManifest, tags: Sequence[str], *, may_push: bool) -> _TagResults:
-        """Restore the tags that name no other image now. Without `may_push` no tag is pushed."""
+        """Restore the tags that name no other image now. Without `may_push` no missing tag is pushed."""
         results = _TagResults()
         for tag in tags:
             try:
-                now = self.registry.resolve_tag(self.path, tag)
-                if now is None and not may_push:
+                current = self.registry.resolve_tag(self.path, tag)
+                if current is None and not may_push:
                     results.refused.append(f"the tag {tag} of an incomplete index was not restored; --partly does it")
                     continue
-                if now is None:
+                if current is None:
                     self.registry.push_manifest(self.path, saved, tag)
-                    now = self.registry.resolve_tag(self.path, tag)
+                    current = self.registry.resolve_tag(self.path, tag)
             except RegistryError as error:
                 if error.systemic:
                     raise
                 results.refused.append(f"the tag {tag} could not be restored: {error}")
                 continue
-            if now == saved.digest:
+            if current == saved.digest:
                 results.restored.append(tag)
-            elif now is None:
+            elif current is None:
                 results.refused.append(f"the registry accepted the tag {tag} and does not have it")
             else:
-                results.moved.append(MovedTag(tag, now))
+                results.moved.append(MovedTag(tag, current))
         return results
 
 
 def restore_order(
     wanted: Collection[WantedImage], needs: Mapping[str, Sequence[str]], subjects: Mapping[str, Sequence[str]]
 ) -> list[WantedImage]:
-    """Sort images: each after those that it lists (`needs`), at any depth, and after its subjects unless in a cycle.
+    """Sort images: each after the images that it lists (`needs`), and after its subjects unless these form a cycle.
 
     The input order makes no difference. Both maps are from digests to digests.
     """
     by_digest = {image.undo.manifest.digest: image for image in wanted}
-    both = {digest: (*needs.get(digest, ()), *subjects.get(digest, ())) for digest in by_digest}
-    order = _order_after(
-        _order_after(sorted(by_digest), both), needs
-    )  # registries require listed images first, not subjects
+    listed_and_subjects = {digest: (*needs.get(digest, ()), *subjects.get(digest, ())) for digest in by_digest}
+    order = _order_after(sorted(by_digest), listed_and_subjects)
+    order = _order_after(order, needs)  # registries require listed images first, not subjects
     return [by_digest[digest] for digest in order]
 
 
 def _order_after(digests: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
-    """The digests in their order, but each after those that `before` has for it, unless in a cycle."""
+    """The digests in their order, but each after the digests that `before` has for it, except in a cycle."""
     known, done = set(digests), dict[str, None]()
     for first in digests:
-        path, entered = [first], set()  # each waits for the digests after it
+        path, entered = [first], set()  # each digest of the path waits for digests after it
         while path:
             waits_for = [other for other in before.get(path[-1], ()) if other in known and other not in done]
             if path[-1] in entered or not waits_for:

@@ -45,14 +45,14 @@ class Transport:
         self._client.close()
 
     def send(self, request: Request, authorization: str | None, ends: float) -> Response:
-        """The complete response, before `ends` (`time.monotonic()`).
+        """Send a request; the complete response, received before `ends` (`time.monotonic()`).
 
-        Raises NetworkError, UnavailableError, BadResponseError; `maybe_done`: a deletion may have arrived.
+        Raises NetworkError, UnavailableError, BadResponseError. `maybe_done`: a DELETE may have been carried out.
         """
-        left = ends - time.monotonic()
-        if left <= 0:
+        remaining = ends - time.monotonic()
+        if remaining <= 0:
             raise UnavailableError("no time left for the request", self._registry, request.label)
-        silence = min(request.timeout, left)
+        silence = min(request.timeout, remaining)  # seconds without a byte
         timeout = httpx.Timeout(connect=min(5.0, silence), read=silence, write=min(10.0, silence), pool=silence)
         headers = dict(request.headers) | ({"Authorization": authorization} if authorization else {})
         host = urlsplit(request.url).netloc
@@ -83,19 +83,19 @@ class Transport:
                 message += "; if a private authority signed the certificate, name the authority's own with ca_file"
             raise NoConnectionError(message, self._registry, request.label) from None
         except httpx.TimeoutException:
-            over = self._deadline.received and time.monotonic() >= ends
-            message = TIME_IS_UP if over else f"no response from {host} within {silence:.0f} s"
-            raise self._lost(request, message) from None
+            is_over = self._deadline.received and time.monotonic() >= ends
+            message = TIME_IS_UP if is_over else f"no response from {host} within {silence:.0f} s"
+            raise self._error(request, message) from None
         except zlib.error:
-            raise self._lost(request, f"the response from {host} was cut off: it cannot be decompressed") from None
+            raise self._error(request, f"the response from {host} was cut off: it cannot be decompressed") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._lost(request, f"the response from {host} was cut off: {_text(error)}") from None
+            raise self._error(request, f"the response from {host} was cut off: {_text(error)}") from None
 
     def proxy_of(self, request: Request) -> str:
         """The proxy of a request, for messages; empty: no proxy."""
         return self._routes.proxy_name(request.url, direct=request.direct)
 
-    def _lost(self, request: Request, message: str) -> UnavailableError:
+    def _error(self, request: Request, message: str) -> UnavailableError:
         done = request.method == "DELETE"
         return UnavailableError(message, self._registry, request.label, maybe_done=done)
 
@@ -118,9 +118,9 @@ def _body(response: httpx.Response, request: Request) -> bytes:
 
 
 def decompressed(encoding: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A body in chunks; chunks of a compressed body have at most CHUNK bytes. Raises BadResponseError, zlib.error.
+    """A decompressed body in chunks, of at most CHUNK bytes if it was compressed. Raises BadResponseError, zlib.error.
 
-    `encoding`: the header Content-Encoding. Double compression would allow a million bytes per byte: it is refused.
+    `encoding`: the header Content-Encoding. Double compression is refused: one byte could become a million.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -159,11 +159,11 @@ class Deadline(threading.local):
             self.ends = float("inf")
 
     def within(self, timeout: float | None, error: type[Exception]) -> float | None:
-        """`timeout`, but not beyond the exchange. Raises `error`: the exchange has ended."""
-        left = self.ends - time.monotonic()
-        if left <= 0:
+        """`timeout`, or the rest of the exchange if that is shorter. Raises `error` if the exchange has ended."""
+        remaining = self.ends - time.monotonic()
+        if remaining <= 0:
             raise error("the exchange has ended")
-        return left if timeout is None else min(timeout, left)
+        return remaining if timeout is None else min(timeout, remaining)
 
 
 class Backend(httpcore.SyncBackend):
@@ -211,7 +211,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _RoutedTransport(httpx.BaseTransport):
-    """Sends each request over its route. Certificates and proxies are read on first use."""
+    """Sends each request over its route, to the first address that accepts a connection. Certificates load on use."""
 
     def __init__(self, routes: Routes, connections: int, deadline: Deadline) -> None:
         self._routes, self._backend = routes, Backend(deadline)
@@ -230,8 +230,8 @@ class _RoutedTransport(httpx.BaseTransport):
         transport = self._transport(route.proxy)
         for host in route.hosts[:-1]:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                return transport.handle_request(_to(request, host))
-        return transport.handle_request(_to(request, route.hosts[-1]))
+                return transport.handle_request(_with_host(request, host))
+        return transport.handle_request(_with_host(request, route.hosts[-1]))
 
     def close(self) -> None:
         for transport in self._transports.values():
@@ -240,17 +240,17 @@ class _RoutedTransport(httpx.BaseTransport):
     def _transport(self, proxy: str | None) -> httpx.HTTPTransport:
         with self._lock:
             if proxy not in self._transports:
-                trusted = tls_context(self._routes.network.ca_file)
-                secure = trusted if proxy and proxy.startswith("https:") else None
-                by = httpx.Proxy(proxy, ssl_context=secure) if proxy else None
-                made = httpx.HTTPTransport(verify=trusted, proxy=by, limits=self._limits, trust_env=False)
+                tls = tls_context(self._routes.network.ca_file)
+                proxy_tls = tls if proxy and proxy.startswith("https:") else None
+                httpx_proxy = httpx.Proxy(proxy, ssl_context=proxy_tls) if proxy else None
+                transport = httpx.HTTPTransport(verify=tls, proxy=httpx_proxy, limits=self._limits, trust_env=False)
                 # httpcore accepts a backend, but httpx cannot pass it on. No other internal of theirs is used.
-                made._pool._network_backend = self._backend
-                self._transports[proxy] = made
+                transport._pool._network_backend = self._backend
+                self._transports[proxy] = transport
             return self._transports[proxy]
 
 
-def _to(request: httpx.Request, host: str) -> httpx.Request:
-    """The request to another host; the header Host stays the same."""
+def _with_host(request: httpx.Request, host: str) -> httpx.Request:
+    """The request with another host in its URL; the header Host stays the same."""
     request.url = request.url.copy_with(host=host)
     return request
