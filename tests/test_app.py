@@ -197,7 +197,7 @@ def at(text: str) -> datetime:
         pytest.param("2026-12-01T00:00", "2026-11-24T00:00", False, 8 * 86400, id="a clock that was set back"),
     ],
 )
-def test_when_beat_publishes(last, now, due, seconds):
+def test_beat_publishes_a_due_time_once(last, now, due, seconds):
     entry = ZonedCron("0 3 * * *", "Europe/Moscow", nowfun=lambda: at(now))
     assert entry.is_due(at(last)) == (due, seconds)
     assert entry.remaining_estimate(at(now)) > timedelta(0)

@@ -78,7 +78,7 @@ def test_numbers_are_right_aligned_and_lines_fit_the_terminal():
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 images"), (1, "1 image"), (2000, "2,000 images")])
-def test_counts(number, text):
+def test_a_count_has_the_right_plural(number, text):
     assert counted(number, "image") == text
 
 
@@ -89,7 +89,7 @@ def test_short_digests_keep_twelve_digits():
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (184, "3m04s"), (3720, "1h02m"), (90000, "25h00m")]
 )
-def test_durations(seconds, text):
+def test_formats_durations(seconds, text):
     assert took(NOW, NOW + timedelta(seconds=seconds)) == text
     assert took(None, NOW) == took(NOW, None) == ""
 
@@ -118,5 +118,5 @@ def test_widths_are_cells():
         pytest.param("https://cr.yandex/v2/a@sha256:1", "https://cr.yandex/v2/a@sha256:1", id="a digest in a URL"),
     ],
 )
-def test_what_looks_like_a_secret_is_masked(text, shown):
+def test_masks_texts_that_look_like_secrets(text, shown):
     assert masked(text) == shown

@@ -59,7 +59,7 @@ def test_the_docstring_draws_the_tree_of_errors() -> None:
     }
 
 
-def test_which_errors_every_other_image_would_meet_as_well() -> None:
+def test_knows_the_errors_that_concern_every_image() -> None:
     systemic = {error_type for error_type in ALL.values() if error_type.systemic}
     assert systemic == {
         UnavailableError, NoConnectionError, SignInError, PermissionDeniedError, errors.MaybeProtectedError,
@@ -67,7 +67,7 @@ def test_which_errors_every_other_image_would_meet_as_well() -> None:
     }  # fmt: skip
 
 
-def test_which_errors_end_a_run_at_once() -> None:
+def test_knows_the_errors_that_end_a_run_at_once() -> None:
     assert {error_type for error_type in ALL.values() if error_type.final} == {
         PermanentlyReadOnlyError,
         UnsuitableError,

@@ -117,7 +117,7 @@ def test_a_repository_without_a_recheck_does_not_delay_others(simulator: Simulat
         (Outcome("skipped", "held"), False), (Outcome("failed", "other"), False),
     ],
 )  # fmt: skip
-def test_which_outcomes_show_that_the_registry_works(outcome: Outcome, healthy: bool) -> None:
+def test_knows_the_outcomes_that_show_a_working_registry(outcome: Outcome, healthy: bool) -> None:
     assert outcome.shows_health is healthy
 
 

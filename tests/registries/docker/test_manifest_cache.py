@@ -106,7 +106,7 @@ class TestReadInTime:
         manifests, refusal = read_until(Memory(), [A, B, C], Reader(a=gone), float("inf"))
         assert (manifests.keys(), refusal) == ({B, C}, gone)
 
-    def test_when_time_is_up_nothing_more_is_read(self) -> None:
+    def test_reads_nothing_more_after_the_deadline(self) -> None:
         reader = Reader()
         assert read_until(Memory(manifest(A)), [A, B], reader, time.monotonic() - 1) == ({}, None)
         assert reader.asked == []
@@ -116,7 +116,7 @@ class TestReadInTime:
         assert (manifests.keys(), refusal) == ({B}, None)
 
 
-def test_only_what_has_no_tags_and_no_reported_subject_is_unreported() -> None:
+def test_only_untagged_images_without_a_reported_subject_are_unreported() -> None:
     images = [image("a", subject=None), image("b", "v1", subject=None), image("c"), image("d", subject=A)]
     assert unreported(images) == [A]
 
@@ -130,7 +130,7 @@ def test_adds_a_cached_subject_to_its_image() -> None:
     assert reader.asked == []
 
 
-def test_what_a_list_of_referrers_lists_is_read() -> None:
+def test_reads_the_entries_of_a_list_of_referrers() -> None:
     tag = f"sha256-{C.removeprefix('sha256:')}"
     images = [index("list", tag, lists=["a"]), image("a", subject=None), image("b", subject=None)]
     reader = Reader()

@@ -234,7 +234,7 @@ def test_reads_only_the_signed_content() -> None:
         pytest.param("application/x-strange", (A,), 1, (A,), id="an unknown type"),
     ],
 )
-def test_what_an_index_lists(
+def test_reads_the_children_of_an_index(
     entry: str | None, children: tuple[str, ...], blobs: int, strange: tuple[str, ...]
 ) -> None:
     read = reading({"mediaType": OCI_INDEX, "manifests": [{"digest": A, "size": 7, "mediaType": entry}]})

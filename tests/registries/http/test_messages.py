@@ -19,7 +19,7 @@ from worker.registries.http.messages import Request, Response, http_date, is_loc
         ("", False),
     ],
 )
-def test_which_hosts_are_local(host: str, local: bool) -> None:
+def test_recognizes_local_hosts(host: str, local: bool) -> None:
     assert is_local(host) is local
 
 

@@ -92,7 +92,7 @@ def test_the_servers_own_time() -> None:
         (501, RegistryError), (502, UnavailableError), (503, UnavailableError), (520, UnavailableError),
     ],
 )  # fmt: skip
-def test_what_a_status_means(status: int, kind: type[RegistryError]) -> None:
+def test_maps_a_status_to_its_error(status: int, kind: type[RegistryError]) -> None:
     error = status_error(response(status, b"words", x_request_id="0f0c"))
     assert type(error) is kind
     assert (error.status, error.request_id, error.message) == (status, "0f0c", f"HTTP {status}: words")
@@ -107,7 +107,7 @@ def test_what_a_status_means(status: int, kind: type[RegistryError]) -> None:
         (b"a\n b\x1b[2J", "", "HTTP 500: a b [2J"),
     ],
 )
-def test_the_words_of_a_refusal(body: bytes, words: str, message: str) -> None:
+def test_reads_the_message_of_a_refusal(body: bytes, words: str, message: str) -> None:
     assert status_error(response(500, body), words).message == message
 
 
@@ -127,7 +127,7 @@ def test_the_words_of_a_refusal(body: bytes, words: str, message: str) -> None:
         ("", False),
     ],
 )
-def test_whether_a_refusal_is_about_the_image(words: str, of_the_image: bool) -> None:
+def test_recognizes_a_refusal_about_the_image(words: str, of_the_image: bool) -> None:
     assert protects(words) is of_the_image
 
 

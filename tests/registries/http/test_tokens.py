@@ -34,7 +34,7 @@ from worker.registries.http.tokens import (
     ],
     ids=["twelve hours", "five minutes before", "ten minutes", "ten seconds", "metadata, hourly"],
 )
-def test_when_a_token_is_replaced(life: float, longest: float, refresh: float) -> None:
+def test_a_token_is_replaced_before_it_expires(life: float, longest: float, refresh: float) -> None:
     now = time.monotonic()
     token = expiring_token("t1.x", life, longest)
     assert token.refresh_at - now == pytest.approx(refresh, abs=1.0)
@@ -117,7 +117,7 @@ def test_a_refusal_is_final_without_another_token() -> None:
 
 
 @pytest.mark.parametrize(("name", "pair"), [("iam", "iam:t1"), ("", "t1")])
-def test_a_name_and_a_password(name: str, pair: str) -> None:
+def test_signs_in_with_a_name_and_a_password(name: str, pair: str) -> None:
     issuer = Issuer()
     basic = Basic(Tokens(issuer, ""), name)
     signed = basic.sign()

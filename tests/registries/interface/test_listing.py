@@ -43,7 +43,7 @@ def test_lists_page_after_page(server: Server, driver: Registry) -> None:
 
 
 class Remembered(NoManifestCache):
-    """Manifests that a store would have from the nights before."""
+    """Manifests that a store would have of earlier runs."""
 
     def __init__(self, manifests: dict[str, Manifest]) -> None:
         self._manifests = manifests

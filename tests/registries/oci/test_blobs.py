@@ -71,7 +71,7 @@ def test_cancels_the_upload_that_a_mount_started(status: int, done: bool) -> Non
         ("/v2/a/blobs/uploads/..%2fmanifests", None),
     ],
 )
-def test_an_upload_that_a_mount_began(location: str, url: str | None) -> None:
+def test_cancels_an_upload_only_at_its_own_address(location: str, url: str | None) -> None:
     begun = blobs.mount_blob(API, "a", A, "b")
     request = blobs.cancel_upload(begun, Response(202, {"location": location}, b""))
     assert (request and (request.method, request.url)) == (url and ("DELETE", url))

@@ -31,7 +31,7 @@ def image(digest: str, *tags: str) -> Image:
     return Image(digest=digest, tags=tags)
 
 
-def test_pages_of_tags_and_a_tag_twice(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reads_pages_of_tags_with_a_repeated_tag(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), *(f"v{number}" for number in range(5)))
 
     def pages(asked: Asked) -> Reply | None:
@@ -88,7 +88,9 @@ def test_requires_the_names_of_repositories_without_a_catalog(
     assert list(opened(server.url, repositories=("b", "a")).repositories()) == ["a", "b"]
 
 
-def test_names_from_the_catalog(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reads_and_filters_the_names_of_the_catalog(
+    opened: Opener, stored: ScriptedRepository, server: Scripted
+) -> None:
     def pages(asked: Asked) -> Reply:
         if "last" in asked.query:
             return document({"repositories": ["shop/b", "Bad//name"]})
@@ -180,7 +182,7 @@ def test_redirects_at_home_keep_the_credentials_and_end(
         pytest.param(error(404, "BLOB_UNKNOWN"), True, id="unknown"),
     ],
 )
-def test_whether_a_blob_is_lost(
+def test_recognizes_a_lost_blob(
     opened: Opener, stored: ScriptedRepository, server: Scripted, reply: Reply, lost: bool
 ) -> None:
     blob = digest_of(b"blob")

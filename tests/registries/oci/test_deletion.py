@@ -101,7 +101,7 @@ def answered(status: int, code: str = "", message: str = "", **headers: str) -> 
         (answered(302, location="https://x"), BadResponseError, "302"),
     ],
 )
-def test_why_a_deletion_is_refused(response: Response, kind: type[RegistryError], words: str) -> None:
+def test_maps_a_refused_deletion_to_its_error(response: Response, kind: type[RegistryError], words: str) -> None:
     with pytest.raises(RegistryError, match=words) as failure:
         deletion.check_deletion(response)
     assert type(failure.value) is kind
@@ -145,7 +145,7 @@ def test_only_digests_are_deleted(reference: str) -> None:
         deletion.delete_manifest(API, "a", reference, 25.0, None)
 
 
-def test_how_a_deletion_is_sent() -> None:
+def test_a_deletion_is_sent_once_with_its_deadline() -> None:
     request = deletion.delete_manifest(API, "shop/api", A, 25.0, 7.0)
     assert (request.method, request.url) == ("DELETE", f"{ROOT}/v2/shop/api/manifests/{A}")
     assert (request.repeatable, request.timeout, request.max_seconds, request.not_after) == (False, 25.0, 25.0, 7.0)

@@ -95,7 +95,7 @@ def test_rejects_a_page_with_an_invalid_tag(tag: str) -> None:
         ("a\n", False), ("a?b", False), ("a%2fb", False),
     ],
 )  # fmt: skip
-def test_which_names_a_repository_can_have(path: str, good: bool) -> None:
+def test_accepts_only_valid_repository_names(path: str, good: bool) -> None:
     assert protocol.is_name(path) is good
 
 

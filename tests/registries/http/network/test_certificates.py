@@ -29,7 +29,7 @@ def test_ca_file_is_trusted_besides_the_system(opened: Opener, tls_port: int, au
     assert subjects > {str(certificate["subject"]) for certificate in without.get_ca_certs()} != set()
 
 
-def test_without_it_the_message_names_the_key(opened: Opener, tls_port: int) -> None:
+def test_without_ca_file_the_message_names_the_key(opened: Opener, tls_port: int) -> None:
     registry = opened(f"https://localhost:{tls_port}")
     with pytest.raises(UnavailableError, match=r"no connection to localhost.*CERTIFICATE_VERIFY_FAILED.*with ca_file"):
         registry.clock()
@@ -93,7 +93,7 @@ def test_a_bad_file_is_a_mistake_of_the_configuration(
     assert raised.value.lines == (f"{file}: registries.r.ca_file: file {ca} {what}; {remedy}",)
 
 
-def test_what_needs_no_network_does_not_read_it(tmp_path: Path) -> None:
+def test_commands_without_network_do_not_read_ca_file(tmp_path: Path) -> None:
     file = tmp_path / "registry-gc.yaml"
     file.write_text(FILE.replace("CA", "no-such-file.pem"))
     settings = load(file, environ={}, look_for_secrets=False)

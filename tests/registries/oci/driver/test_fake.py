@@ -120,7 +120,7 @@ def test_downloads_a_manifest_if_head_has_no_digest(fake: Starter, opened: Opene
     assert driver.delete("a", images[image.digest], "key") == Deletion("", done=True)
 
 
-def test_configs_from_another_host(fake: Starter, opened: Opener, tmp_path: Path) -> None:
+def test_reads_configs_from_another_host(fake: Starter, opened: Opener, tmp_path: Path) -> None:
     registry = fake(TokenAuth(user=BasicAuth("anna", "secret")), redirect=True)
     registry.push("a", "v1", created="2020-02-03T04:05:06Z")
     driver = opened(registry, push_time="image", credentials=by_password(tmp_path))
@@ -196,7 +196,7 @@ def digests(pushed: list[m.Pushed]) -> set[str]:
         ({"protects": "gitlab"}, UsedByImageListsError, "manifest list"),
     ],
 )
-def test_the_meanings_of_a_refusal(
+def test_maps_a_refused_deletion_to_its_error(
     fake: Starter, opened: Opener, switches: dict[str, Any], error: type[RegistryError], says: str
 ) -> None:
     registry = fake(**switches)
@@ -352,7 +352,7 @@ def test_a_missing_permission_is_reported_without_a_loop(fake: Starter, opened: 
     assert registry.deleted == []
 
 
-def test_tokens_that_expire_half_way(fake: Starter, opened: Opener, tmp_path: Path) -> None:
+def test_renews_tokens_that_expire_during_a_listing(fake: Starter, opened: Opener, tmp_path: Path) -> None:
     tokens = TokenAuth(user=BasicAuth("anna", "secret"))
     registry = fake(tokens)
     registry.fill("a", 30)

@@ -108,7 +108,7 @@ def ask(registry: FakeRegistry, method: str, path: str, url: str = "", **options
         wire.close()
 
 
-def test_plain_text_when_there_was_too_much() -> None:
+def test_a_429_in_plain_text_is_a_rate_limit() -> None:
     with FakeRegistry() as registry, opened(registry) as driver:
         registry.push("a", "v1")
         (image,) = driver.images("a")

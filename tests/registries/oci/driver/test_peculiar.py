@@ -199,7 +199,7 @@ def test_ignores_a_planned_tag_without_a_manifest(opened: Opener, stored: Script
     assert read.tags == ("v1",)
 
 
-def test_without_the_header_of_the_digest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_works_without_the_header_of_the_digest(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     body = an_image("x")
     digest = stored.put(body, "v1")
     stored.manifests[digest] = Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
@@ -245,7 +245,7 @@ def test_requests_no_further_token_if_a_permission_is_missing(
     assert len(server.lines("DELETE")) == 3
 
 
-def test_the_registry_says_which_scope(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_requests_the_scope_of_the_challenge(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     digest = stored.put(an_image("x"), "v1")
     wanted = "repository:a:pull,push"
     Guarded(stored, f'Bearer realm="/token",service="s",scope="{wanted}"', lambda shown: wanted in shown)
@@ -267,7 +267,7 @@ def test_a_challenge_without_scope(opened: Opener, stored: ScriptedRepository, s
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])
-def test_a_token_server_without_tokens(
+def test_reports_a_token_server_without_tokens(
     opened: Opener, stored: ScriptedRepository, server: Scripted, status: int
 ) -> None:
     """Above all, its 404 is not the 404 of an image."""
@@ -281,7 +281,7 @@ def test_a_token_server_without_tokens(
             ask()
 
 
-def test_a_registry_that_wants_both(
+def test_signs_in_by_password_and_token(
     opened: Opener, stored: ScriptedRepository, server: Scripted, tmp_path: Path
 ) -> None:
     """The password for one address, a token for the others."""
@@ -303,7 +303,7 @@ def test_a_registry_that_wants_both(
         assert len(driver.images("a")) == 1
 
 
-def test_a_password_that_is_no_longer_the_one_refused(tmp_path: Path) -> None:
+def test_tries_a_password_that_changed_after_its_refusal(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("new")
     user = user_of(Credentials(username="anna", password=Secret(file=tmp_path / "password")), "https://registry.test")
     assert user is not None

@@ -156,14 +156,14 @@ def test_referrers_that_the_registry_lists(opened: Opener, stored: ScriptedRepos
     assert asked.count(f"/v2/a/referrers/{subject}") == 1  # of the listing that knows nothing
 
 
-def test_the_facts_that_are_known_stay(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
+def test_a_relisting_keeps_known_facts(opened: Opener, tree: ScriptedRepository, server: Scripted) -> None:
     driver: Oci = opened(server.url, push_time="image")
     known = {digest: replace(image, labels={"a": digest}) for digest, image in by_digest(driver.images("a")).items()}
     images = by_digest(driver.relist("a", known))
     assert [digest for digest, image in images.items() if image.labels != {"a": digest}] == []
 
 
-def test_on_a_real_registry(opened: Opener) -> None:
+def test_a_relisting_of_a_real_registry_equals_a_first_listing(opened: Opener) -> None:
     with DockerRegistry() as server:
         pushed = one_of_each(Pusher(server.url))
         driver = opened(server.url)

@@ -134,7 +134,7 @@ class Remembering:
         self.held |= manifests
 
 
-def test_the_listing_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_reads_the_listing_of_referrers(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     subject = stored.put(an_image("subject"), "v1")
     first = stored.put(an_image("first", subject={"digest": subject, "size": 1, "mediaType": "x/y"}))
     second, gone = stored.put(an_image("second")), an_image("gone")
@@ -234,7 +234,7 @@ def test_checks_foreign_layers_in_each_repository(opened: Opener, stored: Script
     assert sizes == [None, 7, None]
 
 
-def test_where_no_manifest_may_be_read(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
+def test_fails_if_no_manifest_may_be_read(opened: Opener, stored: ScriptedRepository, server: Scripted) -> None:
     stored.put(an_image("x"), "v1")
     stored.before = lambda asked: (
         error(403, "DENIED") if asked.method == "GET" and "/manifests/" in asked.path else None

@@ -20,8 +20,10 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
     def write(name: str, body: str) -> Path:
         file = folder / name
-        head = f"#!/usr/bin/env python3\nimport sys, os, time, json\ntold = sys.stdin.read()\nhere = {str(folder)!r}\n"
-        file.write_text(f"{head}print(sys.argv[1:], told, file=open(here + '/calls', 'a'))\n{body}\n")
+        head = (
+            f"#!/usr/bin/env python3\nimport sys, os, time, json\nreceived = sys.stdin.read()\nhere = {str(folder)!r}\n"
+        )
+        file.write_text(f"{head}print(sys.argv[1:], received, file=open(here + '/calls', 'a'))\n{body}\n")
         file.chmod(0o755)
         return file
 

@@ -34,7 +34,7 @@ def test_calls_a_helper_by_docker_s_protocol(opened: Opener, program: Program, t
 def test_a_helper_may_know_the_server_by_its_address(opened: Opener, program: Program, tmp_path: Path) -> None:
     program(
         "docker-credential-fake",
-        f"if 'https://' not in told: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
+        f"if 'https://' not in received: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
     )
     with FakeRegistry(BasicAuth("gc", "s")) as registry:
         signed_in(opened, registry, helper="fake")

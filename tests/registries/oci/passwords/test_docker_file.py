@@ -165,7 +165,7 @@ def test_docker_s_file_names_a_helper(
 def test_a_helper_is_asked_by_the_key_that_the_file_marks(opened: Opener, program: Program, tmp_path: Path) -> None:
     program(
         "docker-credential-fake",
-        f"if '/v2/' not in told: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
+        f"if '/v2/' not in received: print({NONE!r}); sys.exit(1)\n{printing(Username='gc', Secret='s')}",
     )
     file = tmp_path / "config.json"
     with FakeRegistry(BasicAuth("gc", "s")) as registry:

@@ -40,7 +40,7 @@ def several(ways: tuple[Credentials, ...]) -> dict[str, object]:
     return {"credentials": ways}
 
 
-def test_each_repository_by_its_own_user(opened: Opener, ways: tuple[Credentials, ...]) -> None:
+def test_reads_each_repository_as_its_own_user(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     with FakeRegistry(UserListAuth({A: ("team-a/api",), B: ("team-b/api", "shared")})) as registry:
         for path in ("team-a/api", "team-b/api", "shared"):
             registry.push(path, "v1")
@@ -78,7 +78,7 @@ def test_a_repository_without_credentials_is_unreadable(opened: Opener, ways: tu
     assert raised.value.systemic is False
 
 
-def test_the_catalog_is_what_any_of_them_may_list(opened: Opener, ways: tuple[Credentials, ...]) -> None:
+def test_the_catalog_is_that_of_any_user_who_may_list_it(opened: Opener, ways: tuple[Credentials, ...]) -> None:
     users = {A: ("team-a/api",), B: ("team-b/api",)}
     with FakeRegistry(UserListAuth(users, catalog=("robot-b",))) as registry:
         registry.push("team-a/api", "v1")
@@ -119,7 +119,7 @@ def test_one_wrong_password_ends_no_run(tmp_path: Path, ways: tuple[Credentials,
         assert {path for path, _ in registry.deleted} == set(paths)
 
 
-def test_where_no_password_works_the_run_fails(tmp_path: Path, ways: tuple[Credentials, ...]) -> None:
+def test_the_run_fails_if_no_password_works(tmp_path: Path, ways: tuple[Credentials, ...]) -> None:
     with FakeRegistry(UserListAuth({})) as registry:
         registry.push("team-a/api", "pr-1")
         entry = {"kind": "oci", "url": registry.url, "credentials": written(ways)}

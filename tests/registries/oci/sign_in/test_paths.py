@@ -13,7 +13,7 @@ ABOVE, BELOW = "/artifactory/api/docker/local", "/v2/project"
 
 @pytest.mark.parametrize("path", [ABOVE, BELOW])
 @pytest.mark.parametrize("auth", [None, TokenAuth(), TokenAuth(elsewhere=True)], ids=["nobody", "tokens", "elsewhere"])
-def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: TokenAuth | None) -> None:
+def test_works_with_a_registry_below_the_path_of_a_proxy(opened: Opener, path: str, auth: TokenAuth | None) -> None:
     """Pages, sign-in, blobs, deletion and mounts, though the registry itself knows nothing of the path."""
     mounted = path if path.startswith("/v2") else f"{path}/v2"
     with FakeRegistry(auth, mounted=mounted, tags_page=2, catalog_page=1, redirect=True) as registry:
@@ -33,7 +33,7 @@ def test_a_proxy_has_put_a_registry_there(opened: Opener, path: str, auth: Token
         assert [line for line in registry.refused if ended[0] not in line] == []
 
 
-def test_a_namespace_of_an_ordinary_registry(opened: Opener) -> None:
+def test_works_with_a_namespace_of_an_ordinary_registry(opened: Opener) -> None:
     """The registry knows its repositories by their whole names, answers /v2/ alone, and lists them all."""
     tokens = TokenAuth(granted={"registry:catalog:*", "repository:project/api:pull", "repository:project/web:pull"})
     with FakeRegistry(tokens) as registry:

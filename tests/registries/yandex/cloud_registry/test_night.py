@@ -101,7 +101,7 @@ def test_stops_when_a_kept_child_is_deleted_with_its_index(
 def test_does_not_stop_for_parallel_deletions_of_other_workers(
     simulator: Simulator, make_harness: Callable[..., Harness]
 ) -> None:
-    """Another process's deletion looks just like a stray; but it is in the plan."""
+    """Another process's deletion looks like collateral damage, but the image is in the plan."""
     digests = [old(simulator, f"pr-{n}") for n in range(3)]
     old(simulator, "v1")  # kept images make a 404 trustworthy
     other = next(image["id"] for image in simulator.images() if image["digest"] == digests[2])
