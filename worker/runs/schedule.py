@@ -50,7 +50,7 @@ def _walk(cron: str, zone: str, after: datetime, now: datetime) -> tuple[datetim
             return last, at
         if at > after:  # in the second pass of the fold a fixed time is due in the first
             last = at
-    raise ScheduleError(f"{cron!r} never comes")
+    raise ScheduleError(f"{cron!r} is never due")
 
 
 def _times(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:

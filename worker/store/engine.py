@@ -77,7 +77,7 @@ class Store:
                 yield connection
             return
         if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise StoreError(f"the store: no turn to write within {BUSY_SECONDS} s")
+            raise StoreError(f"the store: other threads have been writing for {BUSY_SECONDS} s")
         try:
             opened = self.engine.connect
             with _translated(), opened().execution_options(immediate=True) as connection, connection.begin():
@@ -165,7 +165,7 @@ def _make_private(path: Path, *, create: bool) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StoreError(f"the store's folder {path.parent} cannot be made: {error.strerror}") from error
+            raise StoreError(f"the store's folder {path.parent} cannot be created: {error.strerror}") from error
         try:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         except OSError as error:

@@ -18,7 +18,7 @@ def bring_up_to_date(engine: Engine, *, create: bool) -> None:
     if revision == HEAD:
         return
     if revision is not None and revision > HEAD:
-        raise SchemaError(f"the store has schema {revision}, this version knows {HEAD}; use the version that made it")
+        raise SchemaError(f"the store has schema {revision}, this version knows {HEAD}; use the version that wrote it")
     if not create and revision is None:
         raise SchemaError("the store has no schema yet; the first run creates it")
     if not create:

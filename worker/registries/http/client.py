@@ -212,7 +212,7 @@ class Http:
             if not_after is not None and isinstance(self.limiter, BoundedLimiter):
                 not_after = min(not_after, self.limiter.deletions_until)
             if not_after is not None and time.monotonic() >= not_after:
-                raise TooLateError("not sent: waited too long for the rate limit after the image was re-read")
+                raise TooLateError("not sent: waited too long for the rate limit after the image was reread")
             yield
 
     def _locate(self, error: RegistryError, request: Request) -> None:
