@@ -279,11 +279,11 @@ def _evidence(settings: Settings, registry: RegistrySettings, source: EvidenceSe
         reading = read(source)
         now = datetime.now(UTC)
         judge(source, reading, None, now)
-        here, doubt, fails = by_address(source, registry, reading, scope_of(registry, settings.registries.values()))
+        here, warning, fails = by_address(source, registry, reading, scope_of(registry, settings.registries.values()))
     except EvidenceError as error:
         return CheckResult(name, check, "failed", str(error).removeprefix(f"{check}: "))
     minutes = (now - reading.as_of).total_seconds() / 60
     number = len(reading.uses)
-    detail = "; ".join(filter(None, (f"{number:,} in use{here}, {minutes:,.0f} min old", doubt)))
-    status: Status = "failed" if fails else "warning" if doubt else "ok"
+    detail = "; ".join(filter(None, (f"{number:,} in use{here}, {minutes:,.0f} min old", warning)))
+    status: Status = "failed" if fails else "warning" if warning else "ok"
     return CheckResult(name, check, status, detail, number)

@@ -252,8 +252,8 @@ def finish_if_done(store: Store, run_id: str, now: datetime) -> bool:
         if run is None or run.state != "deleting":
             return False
         if run.stop is not None:
-            in_doubt = ("intent", "accepted")
-            sweeping.finish_batches(connection, run_id, store.now(connection), states=in_doubt)
+            unresolved = ("intent", "accepted")
+            sweeping.finish_batches(connection, run_id, store.now(connection), states=unresolved)
         if run.verified_at is None and run.stop in VERIFIED and run.deleted + run.gone:
             if run.verifications < VERIFICATIONS or leases.is_held(run.lease_until, store.now(connection)):
                 runs.mark_swept(connection, run_id, now)

@@ -53,7 +53,7 @@ REREAD_AFTER = 1.5  # seconds: an image is read once more if the other checks to
 MAX_READINGS = 3  # of one image in one claim, if each is too old when its DELETE could be sent
 PERMISSION_VALID_FOR = 1.0  # seconds for which the run, configuration, pauses and holds that were read permit deletions
 FOLLOW_SHARE = 0.25  # of a lease: the longest wait for an operation; the next claim polls it again
-DOUBT_LEASES = 5  # after so many leases, a begun deletion whose result is unknown is `unconfirmed`
+UNKNOWN_RESULT_LEASES = 5  # after so many leases, a begun deletion whose result is unknown is `unconfirmed`
 
 
 @dataclass(slots=True)
@@ -468,7 +468,7 @@ class Batch:
 
     def _is_last(self, item: Item, phase: Phase) -> bool:
         """Whether no later claim can resolve an unknown outcome of this item."""
-        waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > DOUBT_LEASES * self.lease
+        waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > UNKNOWN_RESULT_LEASES * self.lease
         return self.is_last_claim or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
 
     def is_available_again(self, error: RegistryError) -> bool:

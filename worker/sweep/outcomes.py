@@ -1,7 +1,7 @@
 """What a registry's answer means for one planned deletion. Pure: the sweep asks, the store records.
 
-An error leaves doubt where the deletion may have been carried out all the same. The next claim then reads the image
-again; after enough claims the doubt becomes the outcome `unconfirmed`.
+After some errors the deletion may have been carried out all the same. The next claim then reads the image
+again; after enough claims the outcome is `unconfirmed`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Missing:
 
 
 def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -> Outcome | Missing | None:
-    """What an error of a phase means for an item as it was claimed; None: doubt, which the next claim resolves.
+    """What an error of a phase means for an item as it was claimed; None: unknown, and the next claim finds out.
 
     `last`: there is no next claim, or there were enough claims.
     """
@@ -43,12 +43,12 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
     if isinstance(error, OperationUnknownError):
         return Missing(ours=True)
     if phase == "read":
-        doubt = begun
+        maybe_deleted = begun
     elif phase == "delete":
-        doubt = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError | ProtectedError))
+        maybe_deleted = error.maybe_done or (begun and not isinstance(error, UsedByImageListsError | ProtectedError))
     else:
-        doubt = error.maybe_done
-    if doubt and not isinstance(error, TagsStillServedError):  # it deleted the digest, and not its tags
+        maybe_deleted = error.maybe_done
+    if maybe_deleted and not isinstance(error, TagsStillServedError):  # it deleted the digest, and not its tags
         return unconfirmed(f"whether it was deleted is not known: {error}") if last else None
     if isinstance(error, UsedByImageListsError):
         return Outcome("skipped", "used_by_image_lists", str(error))

@@ -182,7 +182,7 @@ class TestARunOfTheFormerKind:
         assert set(harness.outcomes(run_id).values()) == {("skipped", "mode")}
         assert harness.sweep().deleted == len(pushed)
 
-    def test_a_run_of_the_former_kind_sends_no_deletion_in_doubt_again(
+    def test_a_run_of_the_former_kind_repeats_no_deletion_with_unknown_result(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         (digest,) = push_old(simulator, 1)

@@ -1,4 +1,4 @@
-"""Any registry that speaks the OCI distribution specification: lists, reads, deletes and puts back images.
+"""Any registry that speaks the OCI distribution specification: lists, reads, deletes and restores images.
 
 A deletion goes by digest, never by tag, and what became of it is looked at: the registry's word alone is not enough.
 """

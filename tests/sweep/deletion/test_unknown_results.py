@@ -70,7 +70,7 @@ class TestAChangeAfterTheReading:
         assert simulator.requests("DELETE") == []
 
 
-class TestADeletionInDoubt:
+class TestADeletionWithUnknownResult:
     """The registry answered 503 until the reading was too old; it may have carried out the deletion."""
 
     def left(
@@ -85,7 +85,7 @@ class TestADeletionInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("intent", None)}
         return harness, run_id, image
 
-    def test_a_deletion_in_doubt_is_sent_again_with_the_same_key(
+    def test_a_deletion_with_unknown_result_is_sent_again_with_the_same_key(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
@@ -97,7 +97,7 @@ class TestADeletionInDoubt:
         assert len(simulator.requests("DELETE")) == before + 1
         assert len({request["key"] for request in simulator.requests("DELETE")}) == 1
 
-    def test_a_deletion_in_doubt_is_not_sent_again_for_a_needed_image(
+    def test_a_deletion_with_unknown_result_is_not_sent_again_for_a_needed_image(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
@@ -110,7 +110,7 @@ class TestADeletionInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert len(simulator.requests("DELETE")) == before
 
-    def test_a_deletion_in_doubt_counts_as_ours_when_the_image_is_gone(
+    def test_a_deletion_with_unknown_result_counts_as_ours_when_the_image_is_gone(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         simulator.push("shop/lib", tags=["v1"], age=30 * DAY, layers=[7])
@@ -123,7 +123,7 @@ class TestADeletionInDoubt:
         assert harness.run(run_id).reclaimed_bytes == simulator.state()["lost_bytes"] > 0
 
     @pytest.mark.parametrize("way", ["dry-run", "invalid"])
-    def test_a_deletion_in_doubt_is_unconfirmed_in_dry_run_mode(
+    def test_a_deletion_with_unknown_result_is_unconfirmed_in_dry_run_mode(
         self, simulator: Simulator, make_harness: MakeHarness, way: str
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
@@ -137,7 +137,7 @@ class TestADeletionInDoubt:
         assert harness.outcomes(run_id) == {image["digest"]: ("failed", "unconfirmed")}
         assert harness.run(run_id).outcome == "partial"
 
-    def test_a_deletion_in_doubt_is_resolved_before_its_batch_is_poison(
+    def test_a_deletion_with_unknown_result_is_resolved_before_its_batch_is_poison(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         other = simulator.push("shop/api", tags=["pr-2"], age=30 * DAY)
@@ -157,7 +157,7 @@ class TestADeletionInDoubt:
 
         assert harness.outcomes(run_id) == {other["digest"]: ("deleted", None)}
 
-    def test_a_deletion_in_doubt_is_unconfirmed_after_three_attempts(
+    def test_a_deletion_with_unknown_result_is_unconfirmed_after_three_attempts(
         self, simulator: Simulator, make_harness: MakeHarness
     ) -> None:
         harness, run_id, image = self.left(simulator, make_harness)
