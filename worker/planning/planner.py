@@ -53,11 +53,8 @@ def plan(
     plan_context: PlanContext = EMPTY_CONTEXT,
     before: RegistryHistory = NEVER_SCANNED,
 ) -> Planned:
-    """Decide on every image of an inventory. Pure except for the spool.
-
-    `before`: the scan history.
-    """
-    plan_context = replace(
+    """Decide on every image of an inventory; `before` is the scan history. Pure except for the spool."""
+    context = replace(
         plan_context,
         history=before.without_gone,
         settle=registry.settle,
@@ -66,7 +63,7 @@ def plan(
     )
     decisions = Decisions()
     unread: dict[str, tuple[str, ...]] = {}
-    problems = ManifestProblems(plan_context.ignore_unreadable, inventory.unread)
+    problems = ManifestProblems(context.ignore_unreadable, inventory.unread)
     tags: dict[str, int] = {}  # path -> number of tags, of repositories with deletions
 
     def read(only: Collection[str] | None) -> Iterator[Graph]:
@@ -80,13 +77,7 @@ def plan(
 
     n = registry.keep_per_repository
     made = make_plan(
-        read,
-        registry.policy,
-        now,
-        add,
-        unreadable=inventory.unreadable,
-        keep_per_repository=n,
-        plan_context=plan_context,
+        read, registry.policy, now, add, unreadable=inventory.unreadable, keep_per_repository=n, plan_context=context
     )
     compared = compare(before, made.surveys, inventory.unreadable, registry.asks_for)
     return Planned(
