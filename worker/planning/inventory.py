@@ -36,7 +36,10 @@ class Inventory:
     signed_in: bool = True  # False: some of several credentials were refused
 
     def repositories(self, only: Collection[str] | None = None) -> Iterator[Repository]:
-        """The repositories, in the order of paths; only those with a path in `only`, if given."""
+        """The repositories, in the order of paths; only those with a path in `only`, if given.
+
+        Decodes one repository at a time. Raises KeyError: a path in `only` was not listed, or could not be.
+        """
         for segment in self.segments if only is None else map(self.segments.__getitem__, sorted(only)):
             yield Repository(path=segment.path, images=plans.decode_images(segment.images))
 
@@ -61,6 +64,10 @@ def take_inventory(
     stopped = threading.Event()
 
     def list_repository(path: str) -> None:
+        """List one repository, in a thread of the pool.
+
+        Raises ScanStoppedError: the listing was ended meanwhile. Raises the errors of `read`.
+        """
         if stopped.is_set():
             raise ScanStoppedError
         segments.add(path, Segment.of(path, read(registry, path)))

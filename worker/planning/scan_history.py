@@ -34,7 +34,10 @@ class HistoryComparison:
 
     @property
     def exceeded(self) -> tuple[Exceeded, ...]:
-        """The limit `vanished`, if the scan exceeds it."""
+        """The limit `vanished`, if the scan exceeds it.
+
+        Its value and the allowed value are shares from 0 to 1. Empty: not exceeded.
+        """
         if not self.vanished.suspicious_absence:
             return ()
         return (Exceeded("vanished", self.vanished.share, VANISHED_SHARE),)
