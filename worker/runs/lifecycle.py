@@ -124,7 +124,10 @@ def open_run(
 
 
 def registry_named(settings: Settings, name: str) -> RegistrySettings:
-    """Raises UnknownRegistryError."""
+    """The settings of the registry with this name.
+
+    Raises UnknownRegistryError.
+    """
     if (registry := settings.registries.get(name)) is None:
         raise UnknownRegistryError(name, settings.registries, str(settings.path))
     return registry
@@ -146,6 +149,10 @@ def _new(registry: RegistrySettings, trigger: str, now: datetime) -> dict[str, A
 
 
 def _other_run(store: Store, registry: str, key: str) -> AlreadyRunningError:
+    """The error that another run of the registry is active, to be raised by the caller.
+
+    It has no run id if that run has ended meanwhile. Raises StoreError.
+    """
     with store.read() as connection:
         other = runs.active(connection, key)
     return AlreadyRunningError(registry, other.id if other else None)
@@ -157,7 +164,10 @@ def schedule_line(registry: RegistrySettings) -> str | None:
 
 
 def note_registries(store: Store, settings: Settings, now: datetime) -> None:
-    """Record the configured registries, at the start of every process: a schedule counts from then on."""
+    """Record the configured registries, at the start of every process: a schedule counts from then on.
+
+    Safe to repeat: a registry whose cron line and time zone are as before keeps its times. Raises StoreError.
+    """
     with store.write() as connection:
         for registry in settings.registries.values():
             runs.record_registry(connection, registry.name, schedule_line(registry), now)
@@ -324,7 +334,10 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
 
 
 def get(store: Store, run_id: str) -> Run:
-    """Raises UnknownRunError, StoreError."""
+    """The run with this id.
+
+    Raises UnknownRunError, StoreError.
+    """
     with store.read() as connection:
         return _existing(runs.get(connection, run_id), run_id)
 
@@ -336,13 +349,21 @@ def _existing(run: Run | None, run_id: str) -> Run:
 
 
 def deleting_run(store: Store, run_id: str) -> Run | None:
-    """The run, if its batches may be claimed: it is deleting."""
+    """The run, if its batches may be claimed: it is deleting.
+
+    None: it is unknown or in another state. A run that was asked to stop is still deleting: see `is_stopped`.
+    Raises StoreError.
+    """
     with store.read() as connection:
         run = runs.get(connection, run_id)
     return run if run is not None and run.state == "deleting" else None
 
 
 def is_stopped(store: Store, run_id: str) -> bool:
-    """Whether a run may delete nothing more."""
+    """Whether a run may delete nothing more.
+
+    True also for a run that is unknown, or not deleting. Locks nothing: the run may be stopped right after.
+    Raises StoreError.
+    """
     run = deleting_run(store, run_id)
     return run is None or run.stop is not None

@@ -17,7 +17,10 @@ class ScheduleError(ValueError):
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of this name. Raises ScheduleError."""
+    """The time zone of this name.
+
+    `name`: of the IANA time zone database, for example `Europe/Berlin`. Raises ScheduleError: there is none.
+    """
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:  # unknown; a path out of the folder; a folder, as "Europe" is

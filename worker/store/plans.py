@@ -126,7 +126,11 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
 
 
 def clear(connection: Connection, run_id: str) -> None:
-    """Delete the plan's rows that an earlier scan of this run has written."""
+    """Delete the plan's rows that an earlier scan of this run has written.
+
+    Repositories, batches, items, blobs, saved manifests and the staged scan history; stored inventories stay.
+    Raises StoreError.
+    """
     for table in (repository, batch, item, blob, scan_history_next, undo):
         connection.execute(delete(table).where(table.c.run_id == run_id))
 
@@ -148,7 +152,10 @@ def repositories(connection: Connection, run_id: str) -> list[str]:
 
 
 def newest_plan(connection: Connection, registry: str) -> str | None:
-    """The id of the run with the newest plan of a registry that is still stored."""
+    """The id of the run with the newest plan of a registry that is still stored.
+
+    `registry`: a name. None: no plan of the registry is stored. Raises StoreError.
+    """
     planned = (run.c.registry == registry) & run.c.planned_at.is_not(None) & ~run.c.forgotten
     newest = select(run.c.id).where(planned).order_by(run.c.planned_at.desc())
     run_id: str | None = connection.execute(newest).scalar()
@@ -166,7 +173,10 @@ def _packed_images(run_id: str, path: str) -> Select[Any]:
 
 
 def newest_images(connection: Connection, registry: str) -> Iterator[tuple[str, tuple[Image, ...]]]:
-    """The images in a registry's newest stored plan, repository by repository, in the order of paths."""
+    """The images in a registry's newest stored plan, repository by repository, in the order of paths.
+
+    Read while the caller iterates, within the caller's transaction. Empty: no plan is stored. Raises StoreError.
+    """
     if (run_id := newest_plan(connection, registry)) is not None:
         for path in repositories(connection, run_id):
             yield path, images_of(connection, run_id, path)
@@ -181,13 +191,19 @@ def newest_images_of(connection: Connection, registry: str, path: str) -> tuple[
 
 
 def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decision, ...]:
-    """The decisions of a run's plan on every image of a repository."""
+    """The decisions of a run's plan on every image of a repository.
+
+    Raises StoreError, also if the run's plan does not have the repository.
+    """
     decisions = select(repository.c.decisions).where(repository.c.run_id == run_id, repository.c.path == path)
     return tuple(_decisions.decode_lines(zstandard.decompress(connection.execute(decisions).scalar_one())))
 
 
 def kept_digests(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
-    """Digests of the images that a run's plan keeps in a repository."""
+    """Digests of the images that a run's plan keeps in a repository.
+
+    Raises StoreError, also if the run's plan does not have the repository.
+    """
     decisions = decisions_of(connection, run_id, path)
     return tuple(decision.digest for decision in decisions if decision.verdict == "keep")
 
@@ -206,7 +222,11 @@ class PlannedItem:
 
 
 def items_of(connection: Connection, run_id: str) -> Iterator[PlannedItem]:
-    """Every deletion of a run's plan, in the order of the sweep."""
+    """Every deletion of a run's plan, in the order of the sweep.
+
+    Read while the caller iterates, within the caller's transaction. Empty: the run has no complete plan.
+    Raises StoreError.
+    """
     columns = (item.c[field.name] for field in fields(PlannedItem))
     planned = exists().where(run.c.id == run_id, run.c.planned_at.is_not(None))  # else the plan is incomplete
     for row in connection.execute(select(*columns).where(item.c.run_id == run_id, planned).order_by(item.c.number)):

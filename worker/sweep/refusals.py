@@ -76,7 +76,10 @@ def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterabl
 
 
 def given_up(store: Store, run: Run, path: str) -> bool | None:
-    """Whether no further image of a repository is tried, as each was refused; None: not before other repositories."""
+    """Whether no further image of a repository is tried, as each was refused; None: not before other repositories.
+
+    True: the others fail as well. None: they wait until the outcome of the refusals is known. Raises StoreError.
+    """
     with store.read() as connection:
         tries = refusals.refusals_by_repository(connection, run.id).get(path, 0)
         if tries < MOST_TRIES or path in refusals.repositories_with_deletions(connection, run.id):
