@@ -139,7 +139,10 @@ class Registry(Protocol):
         """
 
     def usage(self) -> Usage:
-        """Usage since the last call; resets the counters."""
+        """Usage since the last call; resets the counters.
+
+        Counts every attempt, also those of retries and of the sign-in.
+        """
 
 
 @runtime_checkable

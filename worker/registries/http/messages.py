@@ -92,7 +92,10 @@ def retry_after(response: Response) -> float | None:
 
 
 def http_date(text: str) -> datetime | None:
-    """An HTTP date as an instant (aware, UTC); None: invalid."""
+    """An HTTP date as an instant (aware, UTC); None: invalid.
+
+    A time without a known zone counts as UTC. Source: RFC 9110, section 5.6.7.
+    """
     try:
         moment = parsedate_to_datetime(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -110,7 +110,10 @@ class YandexRegistry(HttpDriver):
         return None
 
     def operation_failure(self, operation: api.Operation, label: str) -> RegistryError | None:
-        """The error of an ended operation; None: it succeeded."""
+        """The error of an ended operation; None: it succeeded.
+
+        Returned, not raised: its kind is that of `api.operation_to_error`. `label`: the request, for its message.
+        """
         if operation.error is None:
             return None
         error = api.operation_to_error(operation.error)

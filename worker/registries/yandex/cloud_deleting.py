@@ -83,7 +83,10 @@ class ArtifactDeleter:
             self._suitable = True
 
     def requested(self, path: str) -> set[str]:
-        """The live set of digests in a folder whose deletion this process requested: they may be gone at any moment."""
+        """The live set of digests in a folder whose deletion this process requested: they may be gone at any moment.
+
+        All threads share it: copy it before a loop. `delete` removes a digest again if nothing can have been deleted.
+        """
         with self._lock:
             return self._digests.setdefault(path, set())
 

@@ -80,6 +80,7 @@ class YandexCloudRegistry(YandexRegistry):
     # Listing
 
     def repositories(self) -> Iterator[str]:
+        """As in the interface. Lists the whole registry, for the next `images` of each repository as well."""
         listing = self._list_all()
         with self._lock:
             self._listing = listing
@@ -109,7 +110,10 @@ class YandexCloudRegistry(YandexRegistry):
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
     def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
-        """The artifacts of a folder; None: of the whole registry."""
+        """The artifacts of a folder; None: of the whole registry.
+
+        Rows of any kind, page by page; a row may be repeated. Raises RegistryError.
+        """
         return self.pages(
             lambda token: protocol.list_artifacts(self._root, self._id, path, token, self.page_size),
             lambda response: protocol.page(response, self._id),
