@@ -148,7 +148,10 @@ def task(
 
 
 def _is_valid(argument: object) -> bool:
-    """Whether a message's argument can be a name, an id or a number of the store."""
+    """Whether a message's argument can be a name, an id or a number of the store.
+
+    Text has 1 to MAX_LENGTH printable characters. A valid argument may still name no row.
+    """
     if isinstance(argument, str):
         return 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
     return isinstance(argument, int) and 0 <= argument < 2**31
@@ -174,7 +177,10 @@ def limiter_of(run_id: str) -> Iterator[RedisLimiter | None]:
 
 @functools.cache
 def own_store_id() -> str:
-    """The id of this worker's store."""
+    """The id of this worker's store.
+
+    Creates the store if it does not exist. Raises ConfigError, StoreError; only an id is cached, not an error.
+    """
     opened = open_store(watch().current().store)  # not `store()`: the pool's children fork from this process
     with opened, opened.read() as connection:
         return store_id(connection)
@@ -249,14 +255,20 @@ def reconcile() -> Iterable[TaskCall]:
 
 @task("gc.scan", str, seconds=SCAN_SECONDS, grace=60)
 def scan_registry(run_id: str) -> Iterable[TaskCall]:
-    """Plan a run."""
+    """Plan a run.
+
+    Safe to run twice, late, or never: one worker claims the run. An error of the registry fails the run.
+    """
     with limiter_of(run_id) as limiter:
         return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
 
 
 @task("gc.recheck", str, str, seconds=RECHECK_SECONDS, old_name="gc.look")
 def recheck(run_id: str, repository: str) -> Iterable[TaskCall]:
-    """List a repository again, before anything in it is deleted."""
+    """List a repository again, before anything in it is deleted.
+
+    A repository that takes longer than RECHECK_SECONDS, less 30 s, is skipped. Safe to run twice, late, or never.
+    """
     with limiter_of(run_id) as limiter:
         try:
             return recheck_repository(store(), watch(), run_id, repository, limiter=limiter)
@@ -285,20 +297,30 @@ def refresh_evidence(run_id: str) -> Iterable[TaskCall]:
 
 @task("gc.verify", str, seconds=SCAN_SECONDS, grace=60)
 def verify(run_id: str) -> Iterable[TaskCall]:
-    """Verify what a sweep has left, and finish its run."""
+    """Verify what a sweep has left, and finish its run.
+
+    Deletes nothing. Safe to run twice, late, or never. If the registry cannot be read, reconcile publishes the task
+    again, until it has begun three times; then the run ends without a verification.
+    """
     with limiter_of(run_id) as limiter:
         return verifying.verify(store(), watch(), run_id, limiter=limiter)
 
 
 @task("gc.notify", str, seconds=60, grace=15)
 def notify(run_id: str) -> Iterable[TaskCall]:
-    """Send the notifications of a run."""
+    """Send the notifications of a run.
+
+    Sends nothing that is sent already or not due yet. A failure is logged and tried again, and does not change the run.
+    """
     notification.send_messages(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
 
 
 @task("gc.after_run", str, seconds=90, grace=15)  # the configured command or request has 60
 def start_after_run(run_id: str) -> Iterable[TaskCall]:
-    """Start what is configured to follow a run."""
+    """Start what is configured to follow a run.
+
+    Does nothing if it is done or not due yet. A crash repeats it. A failure is logged and does not change the run.
+    """
     after_run.start(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

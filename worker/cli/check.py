@@ -95,7 +95,10 @@ def _check_online(options: Options, settings: Settings, head: dict[str, Any], li
 
 
 def check_addresses(settings: Settings, path: Path) -> None:
-    """Raises ConfigError if apprise does not support an address."""
+    """Check that apprise supports every address of `notify`. Sends nothing.
+
+    Raises ConfigError with one mistake for each address, which quotes no part of it; SecretError.
+    """
     wrong = [number for number, target in enumerate(settings.notify) if not is_supported_address(target.address())]
     if wrong:
         message, remedy = "apprise does not support this address", "see apprise's list of services for its form"

@@ -20,7 +20,10 @@ from worker.text import counted
 
 
 def _hash(value: str) -> str:
-    """A SHA-256 in hexadecimal."""
+    """A SHA-256 in hexadecimal.
+
+    Raises ValueError unless it is 64 digits 0-9a-f; upper case is refused.
+    """
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError(f"expected 64 hexadecimal digits, got {value!r}")
     return value

@@ -49,6 +49,10 @@ def list_schema(pattern: str) -> Schema:
 
 
 def read_text(value: object, expected: str, remedy: str = "") -> str:
+    """The value, if it is text.
+
+    Raises BadValueError, which quotes another value: not for secrets. `expected`: the name of the value in the message.
+    """
     if not isinstance(value, str):
         raise BadValueError(f"expected {expected}, got {shown(value)}", remedy)
     return value
@@ -78,7 +82,10 @@ def at_least(least: timedelta, text: str) -> AfterValidator:
 
 
 def read_name(value: object) -> str:
-    """A name of a registry or policy, which is used in metric labels, paths and commands."""
+    """A name of a registry or policy, which is used in metric labels, paths and commands.
+
+    1 to 63 letters, digits, '.', '_' and '-', of which the first is a letter or digit. Raises BadValueError.
+    """
     text = read_text(value, "a name", "write it in quotes")
     if not re.fullmatch(NAME, text):
         got = f"expected a name of letters, digits, '.', '_' and '-', at most 63, got {shown(text)}"
@@ -87,7 +94,10 @@ def read_name(value: object) -> str:
 
 
 def read_kind(value: object) -> str:
-    """A built-in kind of registry."""
+    """A built-in kind of registry.
+
+    Raises BadValueError, also for a kind that a program added itself: a file cannot name it.
+    """
     known = listed(KINDS, "or")
     text = read_text(value, known, f"write {known}")
     if text not in KINDS:
@@ -186,7 +196,10 @@ def read_helper(value: object) -> str:
 
 
 def read_words(value: object) -> tuple[str, ...]:
-    """A program and its arguments. They are never quoted: an argument may be a secret."""
+    """A program and its arguments. They are never quoted: an argument may be a secret.
+
+    An argument may be empty. Whether the program exists is not checked here. Raises BadValueError.
+    """
     words = value if isinstance(value, list) else []
     if not words or not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0].strip():
         example = "write, for example, [/usr/local/bin/registry-password, production]"
@@ -195,7 +208,10 @@ def read_words(value: object) -> tuple[str, ...]:
 
 
 def read_true(value: object) -> bool:
-    """The value `true`; without the key, the value is false."""
+    """The value `true`; without the key, the value is false.
+
+    Raises BadValueError for every other value, `false` included.
+    """
     if value is not True:
         raise BadValueError(f"expected true, got {shown(value)}", "remove the key to turn it off")
     return True

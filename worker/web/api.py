@@ -93,7 +93,10 @@ class ChangeRoute:
 
 
 def start_run(request: ChangeRequest) -> Result:
-    """As `registry-gc sweep`."""
+    """As `registry-gc sweep`.
+
+    Raises UnknownRegistryError, AlreadyRunningError, StoreError. The caller publishes the task calls.
+    """
     name, dry_run = request.names["registry"], bool(request.body.dry_run)
     opened = lifecycle.open_run(
         request.store, request.settings, name, trigger="web", now=request.now, dry_run=dry_run, who=request.requested_by
@@ -102,7 +105,11 @@ def start_run(request: ChangeRequest) -> Result:
 
 
 def approve(request: ChangeRequest) -> Result:
-    """As `registry-gc approve`."""
+    """As `registry-gc approve`.
+
+    Raises UnknownRunError, NotBlockedError, AlreadyRunningError, StoreError. The JSON has `warning` if the policy or
+    the file has changed since the plan, which is carried out as it was made. The caller publishes the task calls.
+    """
     name = request.names["run"]
     task_calls = lifecycle.approve(request.store, request.settings, name, request.now, who=request.requested_by)
     changed = changed_since_plan(request.settings, lifecycle.get(request.store, name))
@@ -110,7 +117,10 @@ def approve(request: ChangeRequest) -> Result:
 
 
 def abort(request: ChangeRequest) -> Result:
-    """As `registry-gc abort`."""
+    """As `registry-gc abort`.
+
+    Raises UnknownRunError, NothingToStopError, StoreError. The caller publishes the task calls.
+    """
     task_calls = lifecycle.abort(request.store, request.names["run"], request.now, who=request.requested_by)
     return _run(request.store, request.names["run"]), task_calls
 
@@ -199,6 +209,10 @@ def endpoint_of(
 
 
 def _check_address(request: Request) -> None:
+    """Refuse an address with a query, or with a name that no registry or run can have.
+
+    Raises RefusedError: 400 for a query, 404 for a name. Call it after `authenticate`.
+    """
     if request.url.query:
         raise RefusedError(400, "this address takes no query; send the fields in a JSON body")
     for kind, name in request.path_params.items():
@@ -217,7 +231,10 @@ def _refused(error: Exception) -> RefusedError:
 
 
 def publish_task_calls(task_calls: Iterable[TaskCall]) -> bool:
-    """False: Redis is unavailable or not configured; reconcile publishes the tasks later."""
+    """Publish task calls. False: Redis is unavailable or not configured; reconcile publishes the tasks later.
+
+    The store already has what the calls are about: False is a warning, not an error.
+    """
     from worker.tasks import publish  # noqa: PLC0415 - Celery is loaded only where something is enqueued
 
     return publish(task_calls)
