@@ -66,10 +66,8 @@ class Blobs:
         return smallest
 
     def of(self, image: Image) -> frozenset[int]:
-        """The numbers of the blobs that an image names.
-
-        Each number is a row of `digest_rows`. Empty: no row of this image was added.
-        Call it after the last `add`: the columns are made once.
+        """The numbers of the blobs that an image names. Each number is a row of `digest_rows`. Empty: no row of this
+        image was added. Call it after the last `add`: the columns are made once.
         """
         row = self._row_of.get(image.digest)
         if row is None:
@@ -78,10 +76,9 @@ class Blobs:
         return frozenset(numbers[self._starts[row] : self._starts[row + 1]].tolist())
 
     def counted(self, deleted: Collection[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For each number: how many deleted images name the blob, and whether a kept image names it.
-
-        `deleted`: digests of images; all others are kept. Each image counts once, however often it names the blob.
-        Call it after the last `add`: the columns are made once.
+        """For each number: how many deleted images name the blob, and whether a kept image names it. `deleted`: digests
+        of images; all others are kept. Each image counts once, however often it names the blob. Call it after the last
+        `add`: the columns are made once.
         """
         rows, numbers = self._mentions
         is_deleted = np.fromiter([digest in deleted for digest in self._rows], dtype=np.bool_, count=len(self._rows))
@@ -124,10 +121,8 @@ def blobs_of(image: Image) -> tuple[Blob, ...]:
 
 
 def keys(rows: DigestRows) -> npt.NDArray[np.uint64]:
-    """One 64-bit word for each digest.
-
-    Equal digests have equal words. The words of different digests nearly always differ, even of invented digests; only
-    a comparison of the whole rows proves that two digests are equal.
+    """One 64-bit word for each digest. Equal digests have equal words. The words of different digests nearly always
+    differ, even of invented digests; only a comparison of the whole rows proves that two digests are equal.
     """
     mixed: npt.NDArray[np.uint64] = rows[:, 0] * _MIX[0]
     for word in (1, 2, 3):
@@ -182,11 +177,7 @@ def _all_packed(digests: Sequence[str]) -> bytes | None:
 
 
 def _sha256(digest: str) -> bytes | None:
-    """The 32 bytes of a sha256 digest; None: it is another digest.
-
-    A text with upper-case digits is another digest.
-    Source: OCI image specification, "Descriptors", section "Digests": 64 lower-case digits.
-    """
+    """The 32 bytes of a sha256 digest; None: it is another digest."""
     algorithm, _, digits = digest.partition(":")
     if algorithm == "sha256" and len(digest) == _LENGTH and set(digits) <= set("0123456789abcdef"):
         return bytes.fromhex(digits)

@@ -51,17 +51,15 @@ class ConditionContext:
         return image.compressed_size if image.children is UNSET else self.index_size(image)
 
     def sizes(self, images: Iterable[Image]) -> list[int | None]:
-        """The bytes of each image, in the order of the images; None: unknown.
-
-        As `size`: an index counts with all its children, each blob once.
+        """The bytes of each image, in the order of the images; None: unknown. As `size`: an index counts with all its
+        children, each blob once.
         """
         unset, index_size = UNSET, self.index_size
         return [image.compressed_size if image.children is unset else index_size(image) for image in images]
 
     def why_untimed(self, image: Image) -> str:
-        """Why the push time of an image is unknown.
-
-        Only for an image whose `created_at` is None: the graph has removed the push times that are not trusted.
+        """Why the push time of an image is unknown. Only for an image whose `created_at` is None: the graph has removed
+        the push times that are not trusted.
         """
         if image.digest in self.suspicious:
             return f"its push time is not trusted: {self.suspicion}"
@@ -85,9 +83,8 @@ class Condition(ABC):
         return [self.fact(image, context) for image in images]
 
     def split(self, images: list[Image], context: ConditionContext, /) -> tuple[list[Image], list[Image]]:
-        """The images for which the answer is yes, and those for which it is unknown.
-
-        Gives the answers of `holds`. Both lists keep the order of `images`; an image with the answer no is in neither.
+        """The images for which the answer is yes, and those for which it is unknown. Gives the answers of `holds`. Both
+        lists keep the order of `images`; an image with the answer no is in neither.
         """
         answers = [self.holds(image, context) for image in images]
         pairs = list(zip(images, answers, strict=True))
@@ -225,9 +222,8 @@ class OlderThan(Condition):
     age: timedelta
 
     def holds(self, image: Image, context: ConditionContext) -> Answer:
-        """Whether the image was pushed at least `age` ago; exactly `age` is yes.
-
-        Unknown: the image has no push time, or none that is trusted.
+        """Whether the image was pushed at least `age` ago; exactly `age` is yes. Unknown: the image has no push time,
+        or none that is trusted.
         """
         created_at = image.created_at
         if created_at is None:
@@ -257,9 +253,8 @@ class NewerThan(Condition):
     age: timedelta
 
     def holds(self, image: Image, context: ConditionContext) -> Answer:
-        """Whether the image was pushed less than `age` ago; exactly `age` is no.
-
-        Unknown: the image has no push time, or none that is trusted.
+        """Whether the image was pushed less than `age` ago; exactly `age` is no. Unknown: the image has no push time,
+        or none that is trusted.
         """
         created_at = image.created_at
         if created_at is None:
@@ -280,9 +275,8 @@ class UntaggedFor(Condition):
     age: timedelta
 
     def holds(self, image: Image, context: ConditionContext) -> Answer:
-        """Whether scans have seen the image untagged for at least `age`; exactly `age` is yes.
-
-        No: it has tags, or the last complete scan saw it with tags. Unknown: `context.seen` has no sighting of it.
+        """Whether scans have seen the image untagged for at least `age`; exactly `age` is yes. No: it has tags, or the
+        last complete scan saw it with tags. Unknown: `context.seen` has no sighting of it.
         """
         if image.tags:
             return NO
@@ -307,9 +301,8 @@ class LargerThan(Condition):
     size: int
 
     def holds(self, image: Image, context: ConditionContext) -> Answer:
-        """Whether the image has more than `size` bytes; an index with all its children, each blob once.
-
-        Unknown: the size of the image, or of a child of the index, is unknown.
+        """Whether the image has more than `size` bytes; an index with all its children, each blob once. Unknown: the
+        size of the image, or of a child of the index, is unknown.
         """
         size = context.size(image)
         if size is None:
@@ -332,9 +325,8 @@ class SmallerThan(Condition):
     size: int
 
     def holds(self, image: Image, context: ConditionContext) -> Answer:
-        """Whether the image has fewer than `size` bytes; an index with all its children, each blob once.
-
-        Unknown: the size of the image, or of a child of the index, is unknown.
+        """Whether the image has fewer than `size` bytes; an index with all its children, each blob once. Unknown: the
+        size of the image, or of a child of the index, is unknown.
         """
         size = context.size(image)
         if size is None:

@@ -112,11 +112,7 @@ class Evaluation:
             self._unknown.update(dict.fromkeys(map(_DIGEST, unknown), rule))
 
     def _match(self, rule: Rule) -> RuleMatches:
-        """The images that match a rule, its count included.
-
-        A count ranks only the images of `_countable`: no children, no referrers, and none that are kept anyway.
-        It records, too, the images whose rank is unknown (`undecidable`, `_tied`) or whose subject is (`unread`).
-        """
+        """The images that match a rule, its count included."""
         if rule.count is None:
             return rule.match(self.graph.images, self.context)
         return self._count(rule.name, rule.count, rule.match(self._countable, self.context))
@@ -231,10 +227,7 @@ class Evaluation:
             self._keep_owned()
 
     def _keep_owned(self) -> None:
-        """Keep each image that has a kept owner.
-
-        Takes it out of `deleting`, each owner before the images that it owns; its verdict then has the cause `needed`.
-        """
+        """Keep each image that has a kept owner."""
         for digest in self.graph.order:
             if digest in self.deleting and not all(owner in self.deleting for owner in self.graph.owners[digest]):
                 del self.deleting[digest]
@@ -281,20 +274,14 @@ class Evaluation:
         return verdicts
 
     def _needed_reason(self, digest: str, owners: Sequence[str]) -> str:
-        """Why an image is needed: its first kept owner here, or its first subject elsewhere.
-
-        `owners`: at least one digest; those of this repository precede the subjects in other repositories.
-        """
+        """Why an image is needed: its first kept owner here, or its first subject elsewhere."""
         more = f", and {len(owners) - 1} more" if len(owners) > 1 else ""
         if owners[0] in self.graph.by_digest:
             return f"{self._owner_text(owners[0], digest)} is kept{more}"
         return f"subject {short(owners[0])} is in another repository{more}"
 
     def _owner_text(self, owner: str, digest: str) -> str:
-        """The owner of an image in a sentence: `index sha256:…` or `subject sha256:…`.
-
-        `owner`: a digest of this repository. It is an index if it lists `digest` among its children, else a subject.
-        """
+        """The owner of an image in a sentence: `index sha256:…` or `subject sha256:…`."""
         children = self.graph.by_digest[owner].children
         is_index = isinstance(children, tuple) and digest in children
         return f"{'index' if is_index else 'subject'} {short(owner)}"
@@ -309,20 +296,14 @@ class Evaluation:
         return facts[0] if len(facts) == 1 else map("; ".join, zip(*facts, strict=True))
 
     def _unknown_fact(self, rule: Rule, image: Image) -> str:
-        """The first unknown fact for which the answer of a rule is unknown.
-
-        Only for an image in the rule's `unknown`: if no condition is unknown, the image's rank in the count is.
-        """
+        """The first unknown fact for which the answer of a rule is unknown."""
         for condition in rule.conditions:
             if condition.holds(image, self.context) is UNKNOWN:
                 return condition.fact(image, self.context)
         return self._unknown_rank(rule.name, image)
 
     def _unknown_rank(self, rule: str | None, image: Image) -> str:
-        """Why the rank of an image in a count is unknown. `rule`: None for keep_per_repository.
-
-        Images are tied only where push times are those of first scans: images that one scan saw first have no order.
-        """
+        """Why the rank of an image in a count is unknown. `rule`: None for keep_per_repository."""
         if image.created_at is not None and image.digest in self._tied.get(rule, ()):
             first_seen = f"{image.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             return f"first seen at {first_seen} together with other images, in an unknown order"

@@ -15,10 +15,9 @@ TAG = "\0"  # begins the names of a union's members, to hide them from paths; no
 
 
 def written(read: Callable[[Any], Any]) -> Callable[[Any, ValidationInfo], Any]:
-    """A validator that reads values of documents. The program builds forms from read values, without a context.
-
-    `read` raises BadValueError for a bad value; pydantic collects these errors, and `mistakes_of` adds their paths.
-    Validate a document with a context, even an empty one: without a context no value is read.
+    """A validator that reads values of documents. The program builds forms from read values, without a context. `read`
+    raises BadValueError for a bad value; pydantic collects these errors, and `mistakes_of` adds their paths. Validate a
+    document with a context, even an empty one: without a context no value is read.
     """
 
     def check(value: Any, info: ValidationInfo) -> Any:
@@ -105,10 +104,7 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], Explanation]] = {
 
 
 def _form_at(form: type[Form], steps: Sequence[str | int]) -> type[Form]:
-    """The form at the end of `steps`, which begin at `form`.
-
-    A step that is no field of the form (the index in a list, the key of a mapping) leads to the same form.
-    """
+    """The form at the end of `steps`, which begin at `form`."""
     for step in steps:
         field = form.model_fields.get(str(step))
         form = next(_forms(field.annotation), form) if field else form

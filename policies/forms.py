@@ -36,9 +36,8 @@ def _listed(noun: str, example: str) -> Callable[[object], object]:
 
 
 def read_pattern(value: object, *, paths: bool) -> str:
-    """Reads a pattern that a tag or a repository's path can match.
-
-    Raises BadValueError: not text, not a pattern, or a pattern that no tag (with `paths`: no path) can match.
+    """Reads a pattern that a tag or a repository's path can match. Raises BadValueError: not text, not a pattern, or a
+    pattern that no tag (with `paths`: no path) can match.
     """
     if not isinstance(value, str):
         raise BadValueError(f"expected a pattern, got {shown(value)}", "write it in quotes")
@@ -48,10 +47,6 @@ def read_pattern(value: object, *, paths: bool) -> str:
 
 
 def _digest(value: object) -> str:
-    """Reads a sha256 digest, in lower case. Raises BadValueError.
-
-    Other algorithms are refused, too: only sha256 digests can be listed in a rule.
-    """
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         raise BadValueError(f"expected a digest, got {shown(value)}", "write sha256: and 64 digits 0-9a-f")
     return value
@@ -67,10 +62,6 @@ def _only_true(opposite: str) -> Callable[[object], bool]:
 
 
 def _count(value: object) -> int:
-    """Reads a number of images, from 0 to a billion. Raises BadValueError, also for true and false.
-
-    0 is a number, not the absence of a count.
-    """
     if type(value) is not int or not 0 <= value <= _MOST:
         got = f"expected a whole number from 0 to {_MOST}, got {shown(value)}"
         raise BadValueError(got, "write, for example, 10")
@@ -87,10 +78,6 @@ def _per(value: object) -> str:
 
 
 def _name(value: object) -> str:
-    """Reads the name of a rule. Raises BadValueError: not text, or only white space.
-
-    Other names stay as they are, with white space at their ends.
-    """
     if not isinstance(value, str) or not value.strip():
         remedy = "write it in quotes" if isinstance(value, (int, float)) else NAME_REMEDY
         raise BadValueError(f"expected a name, got {shown(value)}", remedy)
@@ -149,9 +136,8 @@ class Conditions(Form):
 
     @classmethod
     def unknown(cls, key: str, _tree: object, /) -> Explanation:
-        """The mistake of an unknown condition, and its remedy.
-
-        A condition that is not supported yet, or that is for the other kind of rule, is called that, not unknown.
+        """The mistake of an unknown condition, and its remedy. A condition that is not supported yet, or that is for
+        the other kind of rule, is called that, not unknown.
         """
         known = list(cls.model_fields)
         if key in LATER:
@@ -198,9 +184,8 @@ class RuleForm(Form):
 
     @classmethod
     def unknown(cls, key: str, tree: object, /) -> Explanation:
-        """The mistake of an unknown key of a rule, and its remedy.
-
-        A condition beside `delete` or `keep`, even one that is not supported yet, is to be written inside.
+        """The mistake of an unknown key of a rule, and its remedy. A condition beside `delete` or `keep`, even one that
+        is not supported yet, is to be written inside.
         """
         if key in {*DeleteConditions.model_fields, *KeepConditions.model_fields, *LATER}:
             verb = "keep" if isinstance(tree, dict) and "keep" in tree else "delete"

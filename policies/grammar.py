@@ -138,10 +138,7 @@ def _form(text: str, paths: bool) -> str:
 
 
 def _several(text: str) -> list[str]:
-    """The patterns that a person may have written as one, with commas, spaces or braces; or none.
-
-    A part may be an invalid pattern: check each with `_is_valid`.
-    """
+    """The patterns that a person may have written as one, with commas, spaces or braces; or none."""
     if (braces := _BRACES.fullmatch(text)) is not None:
         return [f"{braces[1]}{choice.strip()}{braces[3]}" for choice in braces[2].split(",")]
     parts = [part for part in re.split(r"[,\s]+", text) if part]
@@ -150,7 +147,6 @@ def _several(text: str) -> list[str]:
 
 
 def _is_valid(text: str, paths: bool) -> bool:
-    """Whether a remedy may propose this pattern: it can be read, and may match a name."""
     try:
         Patterns((text,), paths)
     except BadValueError:

@@ -68,10 +68,9 @@ class Graph:
         return next((digest for digest in self.unreadable if digest not in ignored), None)
 
     def follows_owners(self, digest: str) -> bool:
-        """Whether an image is deleted with its owners although no rule selects it: an untagged child, or a referrer.
-
-        A tagged child does not follow: a rule must select it.
-        Raises KeyError: the repository does not have the digest, or has neither indexes nor referrers.
+        """Whether an image is deleted with its owners although no rule selects it: an untagged child, or a referrer. A
+        tagged child does not follow: a rule must select it. Raises KeyError: the repository does not have the digest,
+        or has neither indexes nor referrers.
         """
         untagged = not self.by_digest[digest].tags
         return untagged if digest in self.children else digest in self.referrers
@@ -127,7 +126,6 @@ class Graph:
 
     def rankable(self, foreign_subjects: frozenset[str]) -> tuple[Image, ...]:
         """The images that a count may rank: no children, and no referrers with a subject in any repository.
-
         `foreign_subjects`: the subjects of referrers that another repository has. The result has the order of `images`.
         """
         missing = self.missing_subjects.items()
@@ -168,10 +166,7 @@ class GraphBuilder:
 
 
 def _newest_first(rows: Sequence[Image]) -> list[Image]:
-    """Newest first, then by digest; images without a push time come last.
-
-    Each digest once, so that the order of `rows` makes no difference: merge rows with the same digest first.
-    """
+    """Newest first, then by digest; images without a push time come last."""
     if not all(map(_TIME, rows)):
         return sorted(sorted(rows, key=_DIGEST), key=lambda row: row.created_at or _LONG_AGO, reverse=True)
     newest = sorted(rows, key=_TIME, reverse=True)
@@ -198,9 +193,8 @@ def sightings(history: RepositoryHistory, images: Sequence[Image]) -> Callable[[
 
 
 def build_graph(repository: Repository) -> Graph:
-    """The graph of a repository.
-
-    Images with the same digest become one; the order of the images makes no difference.
+    """The graph of a repository. Images with the same digest become one; the order of the images makes no
+    difference.
     """
     builder = GraphBuilder(repository.path)
     builder.add(repository.images)
@@ -253,7 +247,6 @@ def _linked(
 
 def countable(images: Iterable[Image], ignored: Container[str] = ()) -> list[Image]:
     """The images that a count ranks: not those that are kept anyway, which are locked, unreadable or `ignored`.
-
     `ignored`: the digests of the registry's `ignore_unreadable`. The result has the order of `images`.
     """
     return [

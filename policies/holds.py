@@ -39,9 +39,8 @@ class Hold:
         return self.value in image.tags or (self.digest is not None and self.digest == image.digest)
 
     def sentence(self) -> str:
-        """held by anna until 2026-12-01T00:00:00Z: the trial at customer 7
-
-        `until` must be in UTC: its clock time is shown with Z. Leaves out facts that the hold does not have.
+        """held by anna until 2026-12-01T00:00:00Z: the trial at customer 7 `until` must be in UTC: its clock time is
+        shown with Z. Leaves out facts that the hold does not have.
         """
         until = f" until {self.until:%Y-%m-%dT%H:%M:%SZ}" if self.until else ""
         return f"held{f' by {self.who}' if self.who else ''}{until}{f': {self.reason}' if self.reason else ''}"
@@ -74,10 +73,9 @@ class Holds:
         return {digest: hold for digest, hold in firsts.items() if hold is not None}
 
     def reasons(self, path: str, images: Sequence[Image]) -> dict[str, str]:
-        """By digest, why an image of a repository is held: a hold is on it, or on one of its children.
-
-        Leaves out images without a hold. Holds that have ended count, too: take those of `at(now)`.
-        Raises BadValueError: the glob of a hold on repositories cannot be read.
+        """By digest, why an image of a repository is held: a hold is on it, or on one of its children. Leaves out
+        images without a hold. Holds that have ended count, too: take those of `at(now)`. Raises BadValueError: the glob
+        of a hold on repositories cannot be read.
         """
         held = {digest: hold.sentence() for digest, hold in self.on(path, images).items()}
         over = indexes_over(images, held) if held else {}

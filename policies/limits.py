@@ -93,11 +93,6 @@ def exceeded_text(limits: Iterable[Exceeded | Mapping[str, Any]]) -> str:
 
 
 def _amount(limit: str, number: float, digits: int) -> str:
-    """A value of a limit in a sentence: a percentage, bytes or a number of images.
-
-    `number`: for `max_share` and `vanished` a share from 0 to 1, which is shown with so many significant `digits`.
-    `max_bytes` is rounded down to a larger unit with 4 digits, and is exact with more.
-    """
     if limit in ("max_share", "vanished"):
         return f"{number * 100:.{digits}g}%"
     if limit == "max_bytes" and digits == 4:

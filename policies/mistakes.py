@@ -47,9 +47,8 @@ def join(path: str, step: str | int) -> str:
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.7) -> str:
-    """The question "did you mean mode?" with the known word that is most similar.
-
-    Empty: no known word is similar enough. `cutoff`: the least similarity, from 0 to 1, as in `difflib`.
+    """The question "did you mean mode?" with the known word that is most similar. Empty: no known word is similar
+    enough. `cutoff`: the least similarity, from 0 to 1, as in `difflib`.
     """
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"did you mean {matches[0]}?" if matches else ""

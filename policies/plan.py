@@ -90,9 +90,8 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[PlanWarning, ...]:
-        """The remarks that a person should read before they trust the plan.
-
-        Only a complete plan with images warns of keep rules that match nothing: an unread repository may have a match.
+        """The remarks that a person should read before they trust the plan. Only a complete plan with images warns of
+        keep rules that match nothing: an unread repository may have a match.
         """
         keep_rules = self.policy.keep_rules if self.totals.images and self.complete else ()
         return (*undecidable(self.summary.undecidable), *keeps_nothing(keep_rules, self.summary.keeping))
@@ -198,9 +197,8 @@ def decide(
 
 
 def unreadable_plan(graph: Graph, failure: Unreadable) -> RepositoryPlan:
-    """Keeps every image of a repository that could not be listed whole. The images count in no total.
-
-    A blob that one of its images names counts as needed: no deletion in another repository frees it.
+    """Keeps every image of a repository that could not be listed whole. The images count in no total. A blob that one
+    of its images names counts as needed: no deletion in another repository frees it.
     """
     reason = f"the repository could not be listed: {failure.reason}"
     verdict: ExplainedVerdict = ("keep", "unreadable", None, (), reason)

@@ -77,7 +77,6 @@ class SharedTime:
 
 def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime], now: datetime) -> tuple[Image, ...]:
     """The images; if the push time of one is unknown, it is the time when the image was first seen, or else `now`.
-
     `first_seen`: by digest. All times are aware, in UTC. A push time that the registry reports stays.
     """
     return tuple(
@@ -87,9 +86,8 @@ def with_first_seen(images: Iterable[Image], first_seen: Mapping[str, datetime],
 
 
 def push_seconds(images: Iterable[Image]) -> PushSeconds:
-    """The known push times of these images as a column, in seconds since 1970.
-
-    Images without a push time have no row, so a row's number is not the image's.
+    """The known push times of these images as a column, in seconds since 1970. Images without a push time have no row,
+    so a row's number is not the image's.
     """
     return np.array(
         [image.created_at.timestamp() for image in images if image.created_at is not None], dtype=np.float64
@@ -155,9 +153,8 @@ def contradiction(path: str, images: Sequence[Image], history: RepositoryHistory
 
 
 def shared_time_suspicion(shared: SharedTime, reason: str) -> str:
-    """61% of all images report a push time within the same minute, 2026-11-20T10:00:00Z, but the tag … names …
-
-    The time is the earliest of the shared push times, in UTC. `reason`: the answer of `contradiction`.
+    """61% of all images report a push time within the same minute, 2026-11-20T10:00:00Z, but the tag … names … The time
+    is the earliest of the shared push times, in UTC. `reason`: the answer of `contradiction`.
     """
     at = _text(datetime.fromtimestamp(shared.start, UTC))
     return f"{shared.share:.0%} of all images report a push time within the same minute, {at}, but {reason}"

@@ -76,10 +76,9 @@ class PlanSummary:
     _references: References = field(repr=False)
 
     def freed_blobs(self, image: Image) -> dict[int, str]:
-        """The blobs of an image that only deletions reference: their numbers, ascending, each with its digest.
-
-        The registry can free such a blob once all these deletions are done. A number belongs to this summary alone.
-        Empty, too, if the summary was built with `number_blobs` False.
+        """The blobs of an image that only deletions reference: their numbers, ascending, each with its digest. The
+        registry can free such a blob once all these deletions are done. A number belongs to this summary alone. Empty,
+        too, if the summary was built with `number_blobs` False.
         """
         digests = list({blob.digest for blob in blobs_of(image)})
         numbers = [self._numbers.get(tuple(row)) for row in digest_rows(digests).tolist()]

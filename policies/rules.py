@@ -46,9 +46,8 @@ class Rule:
     except_repositories: Patterns | None = None
 
     def applies_to(self, repository: str) -> bool:
-        """Whether the rule applies to the repository with this path.
-
-        Without `repositories` it applies to all; a match of `except_repositories` excludes a repository in any case.
+        """Whether the rule applies to the repository with this path. Without `repositories` it applies to all; a match
+        of `except_repositories` excludes a repository in any case.
         """
         if self.repositories is not None and self.repositories.match(repository) is None:
             return False

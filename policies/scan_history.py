@@ -91,9 +91,8 @@ class RepositoryHistory:
         }
 
     def without(self, digests: DigestRows) -> "RepositoryHistory":
-        """The history without these digests.
-
-        Drops missing images among them, too. A digest that the history does not have makes no difference.
+        """The history without these digests. Drops missing images among them, too. A digest that the history does not
+        have makes no difference.
         """
         others = _unlisted(self, digests)
         return RepositoryHistory(*(column[others] for column in self._columns))
@@ -235,10 +234,9 @@ def update_history(
 
 
 def tags_hash(tags: Sequence[str]) -> int:
-    """A 64-bit hash of a set of tags; 0 for no tags.
-
-    The order and the repetition of tags make no difference; only the empty set has the hash 0.
-    Stored histories have this hash: with another one all tagged images would seem to have new tags.
+    """A 64-bit hash of a set of tags; 0 for no tags. The order and the repetition of tags make no difference; only the
+    empty set has the hash 0. Stored histories have this hash: with another one all tagged images would seem to have new
+    tags.
     """
     if not tags:
         return 0
@@ -257,10 +255,7 @@ def _sorted(*columns: npt.NDArray[Any]) -> RepositoryHistory:
 
 
 def _unlisted(history: RepositoryHistory, listed: DigestRows) -> npt.NDArray[np.bool_]:
-    """For each row of the history, whether its digest is not listed.
-
-    Compares the first 16 bytes of digests. Listed digests that the history does not have make no difference.
-    """
+    """For each row of the history, whether its digest is not listed."""
     unlisted = np.ones(len(history), dtype=np.bool_)
     if len(history) and len(listed):
         rows = history.rows_of(listed)
@@ -269,10 +264,7 @@ def _unlisted(history: RepositoryHistory, listed: DigestRows) -> npt.NDArray[np.
 
 
 def _accepted(history: RepositoryHistory, accepted_at: datetime | None) -> npt.NDArray[np.bool_]:
-    """For each row of the history, whether a person accepted that its digest is missing.
-
-    `accepted_at`: aware; None: nobody has. Images that were missing by then are accepted, later losses are not.
-    """
+    """For each row of the history, whether a person accepted that its digest is missing."""
     if accepted_at is None:
         return np.zeros(len(history), dtype=np.bool_)
     accepted: npt.NDArray[np.bool_] = history.missing <= (accepted_at - _EPOCH) // _MICROSECOND

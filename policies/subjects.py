@@ -43,10 +43,9 @@ def subjects_of(image: Image) -> tuple[str, ...]:
 
 
 def listed_subject(tags: Iterable[str]) -> str | None:
-    """The digest, or its start, of which all tags name a list of referrers; None: there is no such digest.
-
-    None, too, without tags, or if the tags differ in this. A sha512 digest is cut to 64 digits.
-    Source: OCI distribution specification, "Referrers Tag Schema". The tags alone prove nothing: see `fallback_list`.
+    """The digest, or its start, of which all tags name a list of referrers; None: there is no such digest. None, too,
+    without tags, or if the tags differ in this. A sha512 digest is cut to 64 digits. Source: OCI distribution
+    specification, "Referrers Tag Schema". The tags alone prove nothing: see `fallback_list`.
     """
     named = {match and f"{match[1]}:{match[2]}" for match in map(LIST_TAG.fullmatch, tags)}
     return named.pop() if len(named) == 1 else None
@@ -112,10 +111,7 @@ def _is_unread(image: Image) -> bool:
 
 
 def _signed(tag: str) -> str | None:
-    """The digest in a tag of cosign's form, sha256-<64 hex>.sig, .att or .sbom (cosign's SIGNATURE_SPEC).
-
-    None: the tag has another form, upper-case digits included.
-    """
+    """The digest in a tag of cosign's form, sha256-<64 hex>.sig, .att or .sbom (cosign's SIGNATURE_SPEC)."""
     name, dot, kind = tag.partition(".")
     match = LIST_TAG.fullmatch(name)
     return f"sha256:{match[2]}" if match and match[1] == "sha256" and f"{dot}{kind}" in _SIGNATURES else None

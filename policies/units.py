@@ -80,9 +80,8 @@ def shown(value: object) -> str:
 
 
 def in_units(age: timedelta) -> tuple[timedelta, str]:
-    """The largest of days, hours, minutes and seconds of which an age is a multiple, and its name.
-
-    The unit is a timedelta, its name a plural. An age of 0 is in days; one with parts of a second is in seconds.
+    """The largest of days, hours, minutes and seconds of which an age is a multiple, and its name. The unit is a
+    timedelta, its name a plural. An age of 0 is in days; one with parts of a second is in seconds.
     """
     for unit, name in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes")):
         if not age % unit:

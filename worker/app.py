@@ -154,9 +154,8 @@ class ZonedCron(BaseSchedule):
         return self._after(last_run_at) - self.now()
 
     def is_due(self, last_run_at: datetime) -> Any:
-        """Whether the line has been due since `last_run_at`, and the seconds until beat asks again.
-
-        Several missed times are due once. Raises ScheduleError, a ValueError: beat survives no other error here.
+        """Whether the line has been due since `last_run_at`, and the seconds until beat asks again. Several missed
+        times are due once. Raises ScheduleError, a ValueError: beat survives no other error here.
         """
         now = self.now()
         first = self._after(last_run_at)

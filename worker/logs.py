@@ -39,9 +39,8 @@ class _LostConnection(logging.Filter):
     """Logs a lost connection to Redis as one line: a traceback through libraries does not help."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Remove the traceback of a lost connection. True: no record is dropped.
-
-        Changes the record itself, so that later handlers do not get the traceback either.
+        """Remove the traceback of a lost connection. True: no record is dropped. Changes the record itself, so that
+        later handlers do not get the traceback either.
         """
         if record.exc_info and record.exc_info[0] is not None:
             kinds = record.exc_info[0].__mro__
@@ -90,10 +89,7 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
 
 
 def _escape(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":
-    """Fields that are safe for a terminal: a tag or a registry's message may have any character.
-
-    Names and text are escaped; other values stay as they are. `exception` and `stack` keep their lines.
-    """
+    """Fields that are safe for a terminal: a tag or a registry's message may have any character."""
     shown = {escaped(str(key)): escaped(value) if isinstance(value, str) else value for key, value in event.items()}
     for key in ("exception", "stack"):  # of several lines: indented, so that no line looks like a record
         if isinstance(text := event.get(key), str):

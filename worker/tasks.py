@@ -148,10 +148,7 @@ def task(
 
 
 def _is_valid(argument: object) -> bool:
-    """Whether a message's argument can be a name, an id or a number of the store.
-
-    Text has 1 to MAX_LENGTH printable characters. A valid argument may still name no row.
-    """
+    """Whether a message's argument can be a name, an id or a number of the store."""
     if isinstance(argument, str):
         return 0 < len(argument) <= MAX_LENGTH and argument.isprintable()
     return isinstance(argument, int) and 0 <= argument < 2**31
@@ -255,9 +252,8 @@ def reconcile() -> Iterable[TaskCall]:
 
 @task("gc.scan", str, seconds=SCAN_SECONDS, grace=60)
 def scan_registry(run_id: str) -> Iterable[TaskCall]:
-    """Plan a run.
-
-    Safe to run twice, late, or never: one worker claims the run. An error of the registry fails the run.
+    """Plan a run. Safe to run twice, late, or never: one worker claims the run. An error of the registry fails the
+    run.
     """
     with limiter_of(run_id) as limiter:
         return scan.carry_out_scan(store(), watch().current(), run_id, limiter=limiter)
@@ -265,9 +261,8 @@ def scan_registry(run_id: str) -> Iterable[TaskCall]:
 
 @task("gc.recheck", str, str, seconds=RECHECK_SECONDS, old_name="gc.look")
 def recheck(run_id: str, repository: str) -> Iterable[TaskCall]:
-    """List a repository again, before anything in it is deleted.
-
-    A repository that takes longer than RECHECK_SECONDS, less 30 s, is skipped. Safe to run twice, late, or never.
+    """List a repository again, before anything in it is deleted. A repository that takes longer than RECHECK_SECONDS,
+    less 30 s, is skipped. Safe to run twice, late, or never.
     """
     with limiter_of(run_id) as limiter:
         try:
@@ -308,9 +303,8 @@ def verify(run_id: str) -> Iterable[TaskCall]:
 
 @task("gc.notify", str, seconds=60, grace=15)
 def notify(run_id: str) -> Iterable[TaskCall]:
-    """Send the notifications of a run.
-
-    Sends nothing that is sent already or not due yet. A failure is logged and tried again, and does not change the run.
+    """Send the notifications of a run. Sends nothing that is sent already or not due yet. A failure is logged and tried
+    again, and does not change the run.
     """
     notification.send_messages(store(), watch().current(), run_id, datetime.now(UTC))
     return ()
@@ -318,9 +312,8 @@ def notify(run_id: str) -> Iterable[TaskCall]:
 
 @task("gc.after_run", str, seconds=90, grace=15)  # the configured command or request has 60
 def start_after_run(run_id: str) -> Iterable[TaskCall]:
-    """Start what is configured to follow a run.
-
-    Does nothing if it is done or not due yet. A crash repeats it. A failure is logged and does not change the run.
+    """Start what is configured to follow a run. Does nothing if it is done or not due yet. A crash repeats it. A
+    failure is logged and does not change the run.
     """
     after_run.start(store(), watch().current(), run_id, datetime.now(UTC))
     return ()

@@ -85,9 +85,8 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """The parts of a reference, unchecked. A tag before a digest is ignored.
-
-    Text without : and @ is the registry's own id. `text` has no host: the colon of a port would begin a tag.
+    """The parts of a reference, unchecked. A tag before a digest is ignored. Text without : and @ is the registry's own
+    id. `text` has no host: the colon of a port would begin a tag.
     """
     path, at, digest = text.partition("@")
     if at:
@@ -123,10 +122,8 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 
 def width_of(text: str) -> int:
-    """Cells of a terminal that `text` takes.
-
-    Wide and full-width characters take two cells, combining ones none. Source: Unicode Standard Annex 11.
-    Expects escaped text: a control character counts as one cell.
+    """Cells of a terminal that `text` takes. Wide and full-width characters take two cells, combining ones none.
+    Source: Unicode Standard Annex 11. Expects escaped text: a control character counts as one cell.
     """
     if text.isascii():
         return len(text)
@@ -135,9 +132,8 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` cells, with an ellipsis if something was cut.
-
-    `width`: at least 1; the ellipsis takes one cell of it.
+    """At most `width` cells, with an ellipsis if something was cut. `width`: at least 1; the ellipsis takes one cell of
+    it.
     """
     if width_of(text) <= width:
         return text

@@ -95,9 +95,8 @@ def _check_online(options: Options, settings: Settings, head: dict[str, Any], li
 
 
 def check_addresses(settings: Settings, path: Path) -> None:
-    """Check that apprise supports every address of `notify`. Sends nothing.
-
-    Raises ConfigError with one mistake for each address, which quotes no part of it; SecretError.
+    """Check that apprise supports every address of `notify`. Sends nothing. Raises ConfigError with one mistake for
+    each address, which quotes no part of it; SecretError.
     """
     wrong = [number for number, target in enumerate(settings.notify) if not is_supported_address(target.address())]
     if wrong:

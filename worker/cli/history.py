@@ -20,10 +20,7 @@ from worker.text import counted
 
 
 def _hash(value: str) -> str:
-    """A SHA-256 in hexadecimal.
-
-    Raises ValueError unless it is 64 digits 0-9a-f; upper case is refused.
-    """
+    """A SHA-256 in hexadecimal."""
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError(f"expected 64 hexadecimal digits, got {value!r}")
     return value

@@ -67,9 +67,8 @@ def hold(options: Options, registry: str, reference: str, until: datetime | None
 
 
 def warn_of_clocks(store: Store) -> None:
-    """Warn if this machine's clock differs from the store's, which decides when a hold ends.
-
-    A difference of up to five minutes gives no warning. Raises StoreError.
+    """Warn if this machine's clock differs from the store's, which decides when a hold ends. A difference of up to five
+    minutes gives no warning. Raises StoreError.
     """
     try:
         check_clocks(lambda: datetime.now(UTC), store)

@@ -34,10 +34,8 @@ def inventory(options: Options, registry: str) -> int:
 
 
 def plan_registry(options: Options, name: str) -> Planned:
-    """List a registry and decide on every image.
-
-    Records nothing. Raises ConfigError, SecretError, UnknownRegistryError, ClockError, RegistryError, EvidenceError,
-    StoreError.
+    """List a registry and decide on every image. Records nothing. Raises ConfigError, SecretError,
+    UnknownRegistryError, ClockError, RegistryError, EvidenceError, StoreError.
     """
     with _listing(options, name) as (settings, tools):
         return plan_live(settings, name, now=options.now, **tools)

@@ -67,10 +67,6 @@ def probe(settings: Settings, now: datetime, *, verbose: bool = False) -> list[C
 
 
 def _store(settings: Settings) -> CheckResult:
-    """Whether the store can be read.
-
-    A store that does not exist is no failure, and is not created. StoreError becomes a failed result.
-    """
     try:
         with store_connection(settings) as connection:
             detail = "does not exist yet; it is created when it is first needed" if connection is None else "readable"
@@ -190,10 +186,7 @@ def _listed(name: str, kind: Kind, registry: Registry, allowed: list[bool | None
 
 
 def _first_listed(registry: Registry, paths: Sequence[str]) -> tuple[str, tuple[Image, ...]]:
-    """The first repository that the registry serves under its name, and its images. Raises RegistryError.
-
-    Without paths: an empty path and no images. UnservedNameError is raised only for the last path.
-    """
+    """The first repository that the registry serves under its name, and its images. Raises RegistryError."""
     for path in paths[:-1]:
         with suppress(UnservedNameError):
             return path, registry.images(path)
@@ -238,11 +231,7 @@ def permission_text(kind: Kind, permission: str) -> str:
 
 
 def _try(name: str, check: str, needed: str, call: Callable[[], Any]) -> Any:
-    """The result of the call, or the CheckResult of its failure.
-
-    RegistryError and LimiterUnavailableError are failures; other errors pass. `needed`: the remedy if the registry
-    denies permission.
-    """
+    """The result of the call, or the CheckResult of its failure."""
     try:
         return call()
     except (RegistryError, LimiterUnavailableError) as error:

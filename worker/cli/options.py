@@ -43,9 +43,8 @@ class Options:
         return self.settings(look_for_secrets=False, store_is_needed=True)
 
     def report(self, report: Report) -> None:
-        """Write the result in the form of --format to standard output or to the file of --output.
-
-        Raises CommandError if the output cannot be written: a regular file is then unchanged. BrokenPipeError passes.
+        """Write the result in the form of --format to standard output or to the file of --output. Raises CommandError
+        if the output cannot be written: a regular file is then unchanged. BrokenPipeError passes.
         """
         with Output(self.output, self.format) as output:
             output.report(report)
@@ -66,10 +65,7 @@ class Parsed(click.ParamType[T]):
 
 
 def _one_line(value: str) -> str:
-    """The text with its whitespace reduced to single blanks.
-
-    Raises ValueError if more than LONGEST characters are left.
-    """
+    """The text with its whitespace reduced to single blanks."""
     text = " ".join(value.split())
     if len(text) > LONGEST:
         raise ValueError(f"expected at most {LONGEST} characters, got {len(text)}")
@@ -77,9 +73,8 @@ def _one_line(value: str) -> str:
 
 
 def current_user() -> str:
-    """user@host; a user without a name by its number.
-
-    Under sudo, the user who called it. For records only: the environment can change the name, and nothing verifies it.
+    """user@host; a user without a name by its number. Under sudo, the user who called it. For records only: the
+    environment can change the name, and nothing verifies it.
     """
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
@@ -99,10 +94,7 @@ REFERENCE = re.compile(rf"{PATH.pattern}(:{TAG.pattern}|@({DIGEST.pattern}))|[A-
 
 
 def _reference(value: str) -> str:
-    """The text, if its form is that of an image reference. The image need not exist.
-
-    The forms: path:tag, path@digest, or an id of 1 to 50 letters and digits. Raises ValueError.
-    """
+    """The text, if its form is that of an image reference. The image need not exist."""
     if not REFERENCE.fullmatch(value):
         raise ValueError(f"expected an image, got {value!r}; write path:tag, path@sha256:… or an image's id")
     return value
@@ -120,10 +112,6 @@ def instant(value: str) -> datetime:
 
 
 def _format(known: tuple[str, ...], value: str) -> str:
-    """The value of --format, if the command has this form.
-
-    Raises ValueError, which names the forms of `known`.
-    """
     if value == "html":
         raise ValueError(f"html is not implemented yet; available: {', '.join(known)}")
     if value not in known:

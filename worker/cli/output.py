@@ -103,9 +103,8 @@ class Output:
         self.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def write(self, content: bytes) -> None:
-        """Write UTF-8. On a terminal, characters that do not print become JSON escapes.
-
-        Raises CommandError, for example on a full disk; BrokenPipeError passes. Call it inside `with`.
+        """Write UTF-8. On a terminal, characters that do not print become JSON escapes. Raises CommandError, for
+        example on a full disk; BrokenPipeError passes. Call it inside `with`.
         """
         if self.on_terminal:
             content = plain_json(content.decode()).encode()

@@ -92,10 +92,6 @@ def _head(plan: Plan, now: datetime, *, registry: str | None = None, **more: Any
 
 
 def _write(options: Options, head: PlanHead, decisions: Decisions, suspicion: str = "") -> None:
-    """Write the plan to the output, and its warnings to standard error.
-
-    A table on standard output contains the warnings, which are then not repeated. Raises CommandError.
-    """
     options.report(plan_report(head, decisions.records(), decisions.lines(), suspicion=suspicion))
     if options.format == "table" and options.output is None:
         return  # the table contains the warnings

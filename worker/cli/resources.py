@@ -26,9 +26,8 @@ class ShowProgress(Protocol):
 
 
 def check_registry_is_known(settings: Settings, connection: Connection | None, name: str | None) -> None:
-    """Check that the file or the store contains a registry. Raises UnknownRegistryError, StoreError.
-
-    `name` None: nothing is checked. `connection` None: there is no store, so the file decides alone.
+    """Check that the file or the store contains a registry. Raises UnknownRegistryError, StoreError. `name` None:
+    nothing is checked. `connection` None: there is no store, so the file decides alone.
     """
     if name is None or name in settings.registries:
         return
@@ -77,9 +76,8 @@ def configure_logging(*, verbose: bool) -> None:
 
 @contextmanager
 def limiter_for(settings: Settings, registry: RegistrySettings) -> Iterator[Limiter]:
-    """A limiter that shares its rate through Redis if Redis is available. Raises SecretError.
-
-    Otherwise this process alone keeps to the registry's rate; if Redis is configured, a warning says so once.
+    """A limiter that shares its rate through Redis if Redis is available. Raises SecretError. Otherwise this process
+    alone keeps to the registry's rate; if Redis is configured, a warning says so once.
     """
     url = settings.redis_url()
     local = LocalLimiter(registry.rate.requests_per_second)
@@ -101,9 +99,8 @@ def existing_store(settings: Settings) -> Iterator[Store | None]:
 
 @contextmanager
 def store_connection(settings: Settings, registry: str | None = None) -> Iterator[Connection | None]:
-    """A connection that reads one snapshot of the store, or None. Raises UnknownRegistryError, StoreError.
-
-    None: the store does not exist; it is not created. `registry` must be in the file or the store; None: not checked.
+    """A connection that reads one snapshot of the store, or None. Raises UnknownRegistryError, StoreError. None: the
+    store does not exist; it is not created. `registry` must be in the file or the store; None: not checked.
     """
     with existing_store(settings) as store, nullcontext() if store is None else store.read() as connection:
         check_registry_is_known(settings, connection, registry)
@@ -112,9 +109,8 @@ def store_connection(settings: Settings, registry: str | None = None) -> Iterato
 
 @contextmanager
 def store_of_run(settings: Settings, run: str) -> Iterator[Store]:
-    """The store of a run. Raises UnknownRunError if the store does not exist, and StoreError.
-
-    The run is not looked up, so the store may lack it. A missing store is not created.
+    """The store of a run. Raises UnknownRunError if the store does not exist, and StoreError. The run is not looked up,
+    so the store may lack it. A missing store is not created.
     """
     with existing_store(settings) as store:
         if store is None:

@@ -96,10 +96,6 @@ def abort(options: Options, run: str, who: str) -> int:
 
 
 def _enqueue(options: Options, settings: Settings, task_calls: Iterable[TaskCall], consequence: str) -> None:
-    """Publish task calls, and warn on standard error if Redis does not take them.
-
-    The rows of the store are already changed, so reconcile publishes the calls later. `consequence`: what that means.
-    """
     from worker.cli.with_celery import enqueue  # noqa: PLC0415 - Celery, loaded only where there is a run to enqueue
 
     if not enqueue(settings, task_calls, verbose=options.verbose):

@@ -16,9 +16,8 @@ from worker.tasks import publish
 
 
 def enqueue(settings: Settings, task_calls: Iterable[TaskCall], *, verbose: bool = False) -> bool:
-    """Publish task calls. False: Redis is unavailable or not configured; reconcile enqueues the tasks later.
-
-    Configures the logs of this process, and sets its REGISTRY_GC_CONFIG to the file of `settings`.
+    """Publish task calls. False: Redis is unavailable or not configured; reconcile enqueues the tasks later. Configures
+    the logs of this process, and sets its REGISTRY_GC_CONFIG to the file of `settings`.
     """
     os.environ["REGISTRY_GC_CONFIG"] = str(settings.path)  # the Celery application reads the same file
     logs.configure(verbose=verbose)

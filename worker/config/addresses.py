@@ -50,10 +50,9 @@ def is_proxy_url(text: str) -> bool:
 
 @functools.cache
 def one_endpoint(root: str) -> str:
-    """The canonical form of a service's root: two spellings of one root give the same form.
-
-    Without the default port and the last slash; 127.0.0.1 and ::1 become localhost. Resolves no name.
-    Raises ValueError if the port is no number.
+    """The canonical form of a service's root: two spellings of one root give the same form. Without the default port
+    and the last slash; 127.0.0.1 and ::1 become localhost. Resolves no name. Raises ValueError if the port is no
+    number.
     """
     parts = urlsplit(root)
     host = _one_host((parts.hostname or "").rstrip("."))
@@ -67,9 +66,8 @@ def api_of(url: str) -> str:
 
 
 def namespace_of(url: str) -> str:
-    """The prefix of every repository's full name if the url has a path below `/v2/`: "project" for …/v2/project.
-
-    Empty: the url has no such path. The url ends without a slash, as `read_url` returns it.
+    """The prefix of every repository's full name if the url has a path below `/v2/`: "project" for …/v2/project. Empty:
+    the url has no such path. The url ends without a slash, as `read_url` returns it.
     """
     path = urlsplit(url).path
     return path.removeprefix("/v2/") if path.startswith("/v2/") else ""

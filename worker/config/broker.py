@@ -60,9 +60,8 @@ def describe_redis_error(error: BaseException) -> str:
 
 
 def celery_url(url: str) -> str:
-    """The same URL in the form that Celery reads.
-
-    unix:// becomes redis+socket://. With rediss://, the server's certificate is verified unless the URL says otherwise.
+    """The same URL in the form that Celery reads. unix:// becomes redis+socket://. With rediss://, the server's
+    certificate is verified unless the URL says otherwise.
     """
     if url.startswith("unix://"):
         return url.replace("unix://", "redis+socket://", 1)

@@ -83,9 +83,8 @@ def _credentials_flaw(credentials: Credentials, path: str) -> str:
 
 
 def check_sources(add: Add, sources: Iterable[EvidenceSettings], at: str) -> None:
-    """Add a mistake for each source with the name of an earlier source in the list.
-
-    Metrics identify a source by its registry and this name. `at`: the path of the list.
+    """Add a mistake for each source with the name of an earlier source in the list. Metrics identify a source by its
+    registry and this name. `at`: the path of the list.
     """
     names: set[str] = set()
     for number, source in enumerate(sources):

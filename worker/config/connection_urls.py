@@ -38,9 +38,8 @@ class _FlawError(Exception):
 
 
 def redis_flaw(url: str) -> str:
-    """The problem of a Redis URL; empty: none.
-
-    Quotes no part of the URL. Contacts nothing: a URL without a problem may still not work.
+    """The problem of a Redis URL; empty: none. Quotes no part of the URL. Contacts nothing: a URL without a problem may
+    still not work.
     """
     try:
         _check_redis(_split(url))
@@ -72,9 +71,8 @@ SQLITE_WITH_REMOTE_REDIS = (
 
 
 def is_sqlite_with_remote_redis(store: str, redis: str | None) -> bool:
-    """Whether workers of other machines can take messages of this store without access to it.
-
-    Both are URLs; `redis` None: not configured. A socket is local. Every name but localhost counts as remote.
+    """Whether workers of other machines can take messages of this store without access to it. Both are URLs; `redis`
+    None: not configured. A socket is local. Every name but localhost counts as remote.
     """
     parts = urlsplit(redis or "")
     there = parts.hostname if parts.scheme in ("redis", "rediss") else None
@@ -121,10 +119,6 @@ def _split(url: str) -> SplitResult:
 
 
 def _check_host(netloc: str) -> None:
-    """Check the host and port of a URL. A user and password before the @ are not checked.
-
-    Raises _FlawError. A port, if there is one, is 1 to 65535; an IPv6 address is in brackets.
-    """
     match = re.fullmatch(_HOST, netloc.rpartition("@")[2])
     if match is None or (match["port"] is not None and not 0 < int(match["port"]) < 65536):
         raise _FlawError("its host or port is invalid")

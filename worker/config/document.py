@@ -63,9 +63,8 @@ class RegistrySettings(RegistryKeys):
 
 
 def key_of(kind: str, endpoints: EndpointKeys, registry_id: str, url: str = "") -> str:
-    """The identity of a registry: kind, canonical endpoint (oci: url) and id.
-
-    Rows of the store contain it, so another form would be another registry. `kind_in` reads its kind.
+    """The identity of a registry: kind, canonical endpoint (oci: url) and id. Rows of the store contain it, so another
+    form would be another registry. `kind_in` reads its kind.
     """
     endpoint = kinds.kind_of(kind).endpoint
     return f"{kind}|{one_endpoint(getattr(endpoints, endpoint) if endpoint else url)}|{registry_id}"

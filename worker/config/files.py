@@ -70,9 +70,8 @@ def _next(handle: int, path: Path, silence: float | None) -> bytes:
 
 
 def is_named_pipe(path: Path) -> bool:
-    """Whether the path is a named pipe. A pipe that the shell has opened for this process does not count.
-
-    False if the path does not exist or cannot be accessed. Opens nothing, so it never waits for a writer.
+    """Whether the path is a named pipe. A pipe that the shell has opened for this process does not count. False if the
+    path does not exist or cannot be accessed. Opens nothing, so it never waits for a writer.
     """
     try:
         return stat.S_ISFIFO(path.stat().st_mode) and not str(path.absolute()).startswith(DESCRIPTORS)
@@ -106,19 +105,17 @@ class PipeReader(threading.Thread):
                 self.kept = self._keep(self.kept + piece)
 
     def ended(self, seconds: float = 1.0) -> bytes:
-        """The kept output after the program has ended; waits a moment for its last part.
-
-        After `seconds`, the output so far: a child that the program left running may keep the pipe open.
+        """The kept output after the program has ended; waits a moment for its last part. After `seconds`, the output so
+        far: a child that the program left running may keep the pipe open.
         """
         self.join(seconds)
         return self.kept
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for files that outlive a process: systemd's state folder, or else the user's. It may not exist.
-
-    Of several folders of systemd, the first counts.
-    Source: systemd.exec(5), `StateDirectory=`; XDG Base Directory Specification, XDG_STATE_HOME.
+    """The folder for files that outlive a process: systemd's state folder, or else the user's. It may not exist. Of
+    several folders of systemd, the first counts. Source: systemd.exec(5), `StateDirectory=`; XDG Base Directory
+    Specification, XDG_STATE_HOME.
     """
     if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(given)
@@ -132,9 +129,8 @@ def own_redis_file(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def private_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """A folder of the state folder that only this user can enter. Raises OSError.
-
-    Created if it is absent; its mode becomes 0700 in any case. Missing parents get the default mode.
+    """A folder of the state folder that only this user can enter. Raises OSError. Created if it is absent; its mode
+    becomes 0700 in any case. Missing parents get the default mode.
     """
     folder = state_folder(environ) / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -57,10 +57,7 @@ def _own(registry: RegistrySettings) -> list[ImageRoot]:
 
 
 def _host(netloc: str) -> str:
-    """The canonical form of a host, with its port unless it is the default.
-
-    80 and 443 both count as the default. Every host of Docker Hub becomes docker.io.
-    """
+    """The canonical form of a host, with its port unless it is the default."""
     parts = urlsplit(f"https://{netloc}")
     port = "" if parts.port in (None, 443, 80) else f":{parts.port}"
     host = one_endpoint(f"https://{_numeric(parts.hostname or '')}").removeprefix("https://")
@@ -68,10 +65,7 @@ def _host(netloc: str) -> str:
 
 
 def _numeric(host: str) -> str:
-    """`127.1` and similar addresses as resolvers read them; other hosts unchanged.
-
-    An IPv6 address gets its brackets. Resolves no name.
-    """
+    """`127.1` and similar addresses as resolvers read them; other hosts unchanged."""
     try:
         return str(ipaddress.ip_address(socket.inet_aton(host)))
     except OSError:

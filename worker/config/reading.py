@@ -86,9 +86,8 @@ class _Reading:
         self.mistakes.append(Mistake(at, got, remedy))
 
     def value(self, value: Any, at: str, read: Callable[[Any], str]) -> str | None:
-        """The result of `read` for a value; None after a mistake.
-
-        BadValueError becomes a mistake at the path `at`; other errors pass.
+        """The result of `read` for a value; None after a mistake. BadValueError becomes a mistake at the path `at`;
+        other errors pass.
         """
         try:
             return read(value)
@@ -213,9 +212,8 @@ class _Reading:
         return RegistrySettings.model_construct(**dict(keys) | made)
 
     def policy(self, name: Any, at: str, policies: Policies) -> Policy | None:
-        """The policy of this name. Adds a mistake if the file has no such policy.
-
-        None: there is none, or it has mistakes of its own, which are not reported again.
+        """The policy of this name. Adds a mistake if the file has no such policy. None: there is none, or it has
+        mistakes of its own, which are not reported again.
         """
         if isinstance(name, str) and name and name not in policies:
             known = closest(name, policies) or f"known: {', '.join(policies) or 'none'}"
@@ -223,9 +221,8 @@ class _Reading:
         return policies.get(name) if isinstance(name, str) else None
 
     def endpoints(self, given: EndpointKeys, kind: Kind) -> Endpoints:
-        """The endpoints with the default `docker` of the kind, and the metadata service of the environment.
-
-        An invalid YC_METADATA_ADDR adds a mistake; without a scheme, http:// is meant.
+        """The endpoints with the default `docker` of the kind, and the metadata service of the environment. An invalid
+        YC_METADATA_ADDR adds a mistake; without a scheme, http:// is meant.
         """
         made = dict(given) if "docker" in given.model_fields_set else dict(given) | {"docker": kind.docker}
         if address := self.environ.get("YC_METADATA_ADDR", ""):
@@ -246,9 +243,8 @@ class _Reading:
             self.value(url, place(key), lambda url: check_plain(url, keys.insecure_http))
 
     def mode(self, written: Mode) -> Mode:
-        """The file's mode, or dry-run if REGISTRY_GC_MODE demands it.
-
-        The environment only makes a run more careful: `delete` leaves the file's mode, another value adds a mistake.
+        """The file's mode, or dry-run if REGISTRY_GC_MODE demands it. The environment only makes a run more careful:
+        `delete` leaves the file's mode, another value adds a mistake.
         """
         mode = self.environ.get("REGISTRY_GC_MODE", "")
         if mode not in ("", "dry-run", "delete"):

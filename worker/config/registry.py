@@ -184,10 +184,7 @@ class AfterRun(Model):
 
     @model_validator(mode="after")
     def one_way(self) -> Self:
-        """Exactly one of command and url; a token only with url.
-
-        Raises BadValueError.
-        """
+        """Exactly one of command and url; a token only with url. Raises BadValueError."""
         if bool(self.command) == (self.url is not None):
             got, remedy = ("both", "keep one") if self.command else ("neither", "write one")
             raise BadValueError(f"expected one of command and url, got {got}", remedy)

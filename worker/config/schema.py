@@ -85,10 +85,6 @@ def _tidy(part: Any) -> Any:
 
 
 def _is_noise(key: str, value: Any) -> bool:
-    """Whether an entry of the generated schema is a detail of the code.
-
-    Kept are the file's title, and defaults that are numbers, booleans, UTC or dry-run.
-    """
     if key == "title":
         return isinstance(value, str) and value != "registry-gc.yaml"
     plain = isinstance(value, (bool, int, float)) or value in ("UTC", "dry-run")

@@ -165,9 +165,8 @@ def holds(flaw: Callable[[str], str], remedy: str = ENCODE) -> AfterValidator:
 
 
 def url_schema(*schemes: str) -> WithJsonSchema:
-    """A URL as text, or a secret that contains it.
-
-    `schemes`: regular expressions, each for the start of a URL. The schema is for editors; readers check the value.
+    """A URL as text, or a secret that contains it. `schemes`: regular expressions, each for the start of a URL. The
+    schema is for editors; readers check the value.
     """
     text = {"type": "string", "pattern": f"^({'|'.join(schemes)})"}
     return WithJsonSchema({"anyOf": [text, Secret.model_json_schema()]})

@@ -49,9 +49,8 @@ def list_schema(pattern: str) -> Schema:
 
 
 def read_text(value: object, expected: str, remedy: str = "") -> str:
-    """The value, if it is text.
-
-    Raises BadValueError, which quotes another value: not for secrets. `expected`: the name of the value in the message.
+    """The value, if it is text. Raises BadValueError, which quotes another value: not for secrets. `expected`: the name
+    of the value in the message.
     """
     if not isinstance(value, str):
         raise BadValueError(f"expected {expected}, got {shown(value)}", remedy)
@@ -82,9 +81,8 @@ def at_least(least: timedelta, text: str) -> AfterValidator:
 
 
 def read_name(value: object) -> str:
-    """A name of a registry or policy, which is used in metric labels, paths and commands.
-
-    1 to 63 letters, digits, '.', '_' and '-', of which the first is a letter or digit. Raises BadValueError.
+    """A name of a registry or policy, which is used in metric labels, paths and commands. 1 to 63 letters, digits, '.',
+    '_' and '-', of which the first is a letter or digit. Raises BadValueError.
     """
     text = read_text(value, "a name", "write it in quotes")
     if not re.fullmatch(NAME, text):
@@ -94,9 +92,8 @@ def read_name(value: object) -> str:
 
 
 def read_kind(value: object) -> str:
-    """A built-in kind of registry.
-
-    Raises BadValueError, also for a kind that a program added itself: a file cannot name it.
+    """A built-in kind of registry. Raises BadValueError, also for a kind that a program added itself: a file cannot
+    name it.
     """
     known = listed(KINDS, "or")
     text = read_text(value, known, f"write {known}")
@@ -196,9 +193,8 @@ def read_helper(value: object) -> str:
 
 
 def read_words(value: object) -> tuple[str, ...]:
-    """A program and its arguments. They are never quoted: an argument may be a secret.
-
-    An argument may be empty. Whether the program exists is not checked here. Raises BadValueError.
+    """A program and its arguments. They are never quoted: an argument may be a secret. An argument may be empty.
+    Whether the program exists is not checked here. Raises BadValueError.
     """
     words = value if isinstance(value, list) else []
     if not words or not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0].strip():
@@ -208,9 +204,8 @@ def read_words(value: object) -> tuple[str, ...]:
 
 
 def read_true(value: object) -> bool:
-    """The value `true`; without the key, the value is false.
-
-    Raises BadValueError for every other value, `false` included.
+    """The value `true`; without the key, the value is false. Raises BadValueError for every other value, `false`
+    included.
     """
     if value is not True:
         raise BadValueError(f"expected true, got {shown(value)}", "remove the key to turn it off")

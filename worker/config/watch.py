@@ -61,9 +61,8 @@ class SettingsWatch:
             return self._settings
 
     def last_known(self, key: str) -> RegistrySettings | None:
-        """A registry by its key, from the last valid file that contained it and that this process read.
-
-        None: no such file contained it. It may be out of date: use it to resolve begun deletions, never to begin more.
+        """A registry by its key, from the last valid file that contained it and that this process read. None: no such
+        file contained it. It may be out of date: use it to resolve begun deletions, never to begin more.
         """
         with self._lock:
             return self._known.get(key)
@@ -87,10 +86,6 @@ class SettingsWatch:
         self._seen, self._settings = NEVER, ConfigError((changing,), self._path)  # reread at the next call
 
     def _stamp(self) -> Stamp:
-        """The state of the file: nanoseconds of its last write, bytes, inode.
-
-        ABSENT: it does not exist or cannot be accessed.
-        """
         try:
             seen = self._path.stat()
         except OSError:
@@ -98,10 +93,6 @@ class SettingsWatch:
         return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
     def _load(self) -> Settings | ConfigError:
-        """The settings of the file as it is now.
-
-        ConfigError is returned, not raised, so that it can be kept and raised at every call.
-        """
         try:
             return load(self._path, environ=self._environ)
         except ConfigError as error:

@@ -81,10 +81,6 @@ def _line(event: Event) -> int:
 
 
 def _refuse_anchor(event: Event, where: str) -> None:
-    """Raises YamlError if an event is an alias or has an anchor.
-
-    `where`: the path of the value, or its line. Source of the two forms: YAML 1.2.2, sections 6.9.2 and 7.1.
-    """
     anchor = getattr(event, "anchor", None)
     if isinstance(event, AliasEvent) or anchor is not None:
         mark = "*" if isinstance(event, AliasEvent) else "&"
@@ -112,9 +108,8 @@ class _Builder:
         return tree
 
     def given(self, event: Event, path: str, depth: int) -> Tree:
-        """The value of a key or of a list item; an absent or null value is a mistake.
-
-        None is returned after that mistake. Raises YamlError.
+        """The value of a key or of a list item; an absent or null value is a mistake. None is returned after that
+        mistake. Raises YamlError.
         """
         value = self.value(event, path, depth)
         if value is None:
@@ -150,10 +145,7 @@ class _Builder:
         return float(text) if FLOAT.fullmatch(text) and any(c in text for c in ".eE") else text
 
     def sequence(self, path: str, depth: int) -> Tree:
-        """The items of a list. Raises YamlError.
-
-        Call it after the list's start event; it reads up to the end event.
-        """
+        """The items of a list. Raises YamlError. Call it after the list's start event; it reads up to the end event."""
         items: list[Tree] = []
         for event in self.events:
             if isinstance(event, SequenceEndEvent):

@@ -17,9 +17,8 @@ SOURCES = {"file": "document", "http": "http", "kubernetes": "kubernetes"}
 
 
 def read(settings: EvidenceSettings) -> Reading:
-    """The complete reading of a source. Raises EvidenceError. Takes at most a few minutes.
-
-    Whether it can be trusted is not checked here: call `judge`.
+    """The complete reading of a source. Raises EvidenceError. Takes at most a few minutes. Whether it can be trusted is
+    not checked here: call `judge`.
     """
     read_source: Callable[[EvidenceSettings], Reading] = import_module(f"{__name__}.{SOURCES[settings.kind]}").read
     return read_source(settings)

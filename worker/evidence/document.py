@@ -96,10 +96,6 @@ def _of_json(text: str, source: str) -> Reading:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The keys of a JSON object. Raises DocumentError if a key occurs twice.
-
-    Source: RFC 8259, section 4, which leaves open which of the values counts.
-    """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -144,10 +140,6 @@ def _as_of(number: int, line: str) -> datetime:
 
 
 def _utc(moment: datetime) -> datetime:
-    """The same instant in UTC. Raises DocumentError if UTC cannot represent it.
-
-    `moment` is aware: a naive one would be read in this machine's time zone.
-    """
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -155,10 +147,6 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _uses(entries: Iterable[tuple[str, _Entry]], source: str) -> Iterator[NamedImage]:
-    """The images that entries name; `source` uses those without a user.
-
-    Raises DocumentError at the first entry that is no reference: the whole document is then invalid.
-    """
     for where, entry in entries:
         try:
             yield parse_reference(entry.image, entry.by or source)

@@ -55,10 +55,6 @@ def read(settings: EvidenceSettings, retries: Retries = RETRIES) -> Reading:
 
 
 def _refusal(status: int) -> RegistryError:
-    """The error for a status other than 200, for the caller to raise.
-
-    A redirect is an error too: it is not followed.
-    """
     if 300 <= status < 400:
         return BadResponseError(f"answers {status}: redirects are not followed; write the final address")
     kind, what = _REFUSALS.get(status, (BadResponseError, "returns no document"))

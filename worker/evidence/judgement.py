@@ -111,9 +111,8 @@ def by_address(
 
 
 def judge_matches(source: EvidenceSettings, registry: RegistrySettings, matches: Matches) -> None:
-    """Raises EvidenceError if no reference of a source matches and `allow_foreign` is not set.
-
-    A reading without references passes: `judge` decides about it.
+    """Raises EvidenceError if no reference of a source matches and `allow_foreign` is not set. A reading without
+    references passes: `judge` decides about it.
     """
     if source.allow_foreign or not matches.references or matches.foreign < matches.references:
         return
@@ -123,9 +122,8 @@ def judge_matches(source: EvidenceSettings, registry: RegistrySettings, matches:
 
 
 def remedy_for(registry: RegistrySettings, host: str) -> str:
-    """What to configure if references to a registry count as foreign.
-
-    `host`: the most frequent host of foreign references, as in `Matches`; empty: none to suggest.
+    """What to configure if references to a registry count as foreign. `host`: the most frequent host of foreign
+    references, as in `Matches`; empty: none to suggest.
     """
     on_purpose = "if this is intended, write allow_foreign: true"
     if host and "addresses" in kind_of(registry.kind).keys:

@@ -267,10 +267,6 @@ _SERVER = "check that this is the API server's address"
 
 
 def _uses(item: Object, kind: ObjectKind, cluster: str) -> Iterator[NamedImage]:
-    """The images that an object uses.
-
-    Raises _FailedError, which names the object: one that cannot be parsed fails its whole cluster.
-    """
     try:
         yield from uses_of(item, kind, cluster)
     except ValueError as error:  # msgspec's errors are such

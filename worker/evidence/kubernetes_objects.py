@@ -147,10 +147,8 @@ _revision = msgspec.json.Decoder(_Template)
 
 
 def decode_page(body: bytes, kind: ObjectKind) -> ObjectPage:
-    """A page of a list of this kind. Raises ValueError: it is something else, or incomplete.
-
-    The list is complete only with the page whose `more` is empty.
-    Source: Kubernetes API concepts, "Retrieving large results sets in chunks".
+    """A page of a list of this kind. Raises ValueError: it is something else, or incomplete. The list is complete only
+    with the page whose `more` is empty. Source: Kubernetes API concepts, "Retrieving large results sets in chunks".
     """
     page = _page.decode(body)
     if page.kind != f"{kind.name}List":
@@ -191,10 +189,6 @@ def _pod_specs(item: Object, kind: ObjectKind) -> Iterator[_Spec]:
 
 
 def _wanted(spec: _Spec) -> Iterator[str]:
-    """The images that a pod's spec names, of its containers and of its image volumes.
-
-    The text is as it was written: unchecked.
-    """
     for containers in (spec.containers, spec.init_containers, spec.ephemeral_containers):
         yield from (container.image for container in containers or () if container.image)
     yield from (volume.image.reference for volume in spec.volumes or () if volume.image and volume.image.reference)
@@ -214,10 +208,7 @@ def _pulled(pod: Object) -> Iterator[str]:
 
 
 def _reference(text: str, by: str) -> NamedImage | None:
-    """The image that a text names; white space around it does not count.
-
-    None: it is no reference. In a spec it is no use then: no node can pull it.
-    """
+    """None: it is no reference. In a spec it is no use then: no node can pull it."""
     try:
         return parse_reference(text.strip(), by)
     except ValueError:

@@ -48,10 +48,8 @@ class AfterRunError(Exception):
 
 
 def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskCall, ...]:
-    """The runs whose `after_run` is due, once a minute. Raises StoreError.
-
-    Closes the `after_run` of a run that deleted nothing, ended more than a day ago, or whose registry has none:
-    one that is added later does not follow such a run.
+    """The runs whose `after_run` is due, once a minute. Raises StoreError. Closes the `after_run` of a run that deleted
+    nothing, ended more than a day ago, or whose registry has none: one that is added later does not follow such a run.
     """
     registries = [registry.name for registry in settings.registries.values() if registry.after_run is not None]
     with store.write() as connection:
@@ -92,7 +90,7 @@ def start(store: Store, settings: "Settings", run_id: str, now: datetime, second
 
 
 def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
-    """Run a command with `content` as its standard input. Raises AfterRunError."""
+    """Run a command with `content` as its standard input. Raises FollowingError."""
     with tempfile.TemporaryFile() as file:
         file.write(content + b"\n")
         file.seek(0)
@@ -119,7 +117,7 @@ def _command(command: Sequence[str], content: bytes, seconds: float) -> None:
 
 
 def _post(action: "AfterRun", content: bytes, seconds: float) -> None:
-    """Send `content` to the URL. Raises AfterRunError."""
+    """Send `content` to the URL. Raises FollowingError."""
     url = action.url or ""
     request = Request(
         method="POST",

@@ -49,10 +49,7 @@ def task_calls(store: Store, settings: "Settings", now: datetime) -> tuple[TaskC
 
 
 def _recipients(settings: "Settings", notice: Notice) -> dict[int, "Notification"]:
-    """The recipients of a notification, by number in the file.
-
-    Numbers count from 0, as in `notify[0]`. Empty: nobody receives this event of this registry.
-    """
+    """The recipients of a notification, by number in the file."""
     return {
         number: recipient
         for number, recipient in enumerate(settings.notify)

@@ -36,9 +36,8 @@ class Inventory:
     signed_in: bool = True  # False: some of several credentials were refused
 
     def repositories(self, only: Collection[str] | None = None) -> Iterator[Repository]:
-        """The repositories, in the order of paths; only those with a path in `only`, if given.
-
-        Decodes one repository at a time. Raises KeyError: a path in `only` was not listed, or could not be.
+        """The repositories, in the order of paths; only those with a path in `only`, if given. Decodes one repository
+        at a time. Raises KeyError: a path in `only` was not listed, or could not be.
         """
         for segment in self.segments if only is None else map(self.segments.__getitem__, sorted(only)):
             yield Repository(path=segment.path, images=plans.decode_images(segment.images))
@@ -53,10 +52,9 @@ def take_inventory(
     progress: Progress = lambda _done, _all: None,
     alive: Alive = lambda: None,
 ) -> Inventory:
-    """List a whole registry, its repositories in parallel; those that cannot be listed are in `unreadable`.
-
-    `read`: reads a repository. Raises ScanStoppedError, and a RegistryError if no repository could be listed, unless
-    only their names are the reason.
+    """List a whole registry, its repositories in parallel; those that cannot be listed are in `unreadable`. `read`:
+    reads a repository. Raises ScanStoppedError, and a RegistryError if no repository could be listed, unless only their
+    names are the reason.
     """
     paths = list(registry.repositories())
     progress(0, len(paths))
@@ -64,9 +62,8 @@ def take_inventory(
     stopped = threading.Event()
 
     def list_repository(path: str) -> None:
-        """List one repository, in a thread of the pool.
-
-        Raises ScanStoppedError: the listing was ended meanwhile. Raises the errors of `read`.
+        """List one repository, in a thread of the pool. Raises ScanStoppedError: the listing was ended meanwhile.
+        Raises the errors of `read`.
         """
         if stopped.is_set():
             raise ScanStoppedError

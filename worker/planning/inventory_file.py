@@ -65,10 +65,6 @@ class InventoryFile:
     _places: dict[str, npt.NDArray[np.int64]] | None = None  # by repository: offset and length of each line
 
     def _opened(self) -> BinaryIO:
-        """Open the file at its beginning; the caller closes it.
-
-        Raises InventoryError: the file was changed since its head was read. Raises OSError.
-        """
         file = self.path.open("rb")
         if _stamp(file) != self.stamp:
             file.close()
@@ -219,10 +215,7 @@ def _blocks(file: BinaryIO, start: int, end: int, size: int = BLOCK) -> Iterator
 
 
 def _stretches(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Offset and length of each stretch of contiguous lines, in bytes.
-
-    `places`: offset and length of each line, in bytes, by ascending offset.
-    """
+    """Offset and length of each stretch of contiguous lines."""
     apart = np.ones(len(places), dtype=np.bool_)
     apart[1:] = places[1:, 0] != places[:-1].sum(axis=1)
     starts = np.flatnonzero(apart)

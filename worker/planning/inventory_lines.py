@@ -118,10 +118,6 @@ def head_of(line: bytes) -> tuple[Unreadable, ...] | None:
 
 
 def _no_head(error: msgspec.ValidationError, line: bytes) -> str:
-    """The message for a first line that is JSON, but neither an image nor a head.
-
-    An object with keys of an image is called an image without a digest: only the digest tells it from a head.
-    """
     head = _any.decode(line)
     if isinstance(head, dict) and not head.keys().isdisjoint(Image.__struct_encode_fields__):
         what, remedy = _EXPECTED["digest"]
@@ -175,10 +171,7 @@ _EXPECTED = {
 
 
 def _mistake(where: str, value: object) -> str:
-    """The message for a wrong value. `where`: its place, as `layers[0].size`.
-
-    An empty `where`: the line itself. `value` None: the key is missing, or null.
-    """
+    """The message for a wrong value. `where`: its place, as `layers[0].size`."""
     field = re.sub(r"\[[^]]*\]$", "[]", where.rpartition(".")[2])
     what, remedy = _EXPECTED.get(field, _TEXT)
     return f"{where}: expected {what}, got {shown(value)}; {remedy}".removeprefix(": ")

@@ -73,10 +73,7 @@ class RepositoryReader:
             self._there[path] = there
 
     def _planned(self, path: str) -> frozenset[str]:
-        """The digests of a repository in the newest plan: the scan history has no whole digests.
-
-        Empty: no store, no plan, or no such repository in it. Raises StoreError; reads in a transaction of its own.
-        """
+        """The digests of a repository in the newest plan: the scan history has no whole digests."""
         if self.store is None:
             return frozenset()
         with self.store.read() as connection:

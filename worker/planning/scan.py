@@ -59,10 +59,9 @@ _listed_images = msgspec.json.Decoder(_ListedImage)
 
 
 def load_history(store: Store | None, registry: RegistrySettings) -> RegistryHistory:
-    """The scan history of a registry. Raises StoreError.
-
-    Without a store: the history of a registry that was never scanned. Reads in a transaction of its own.
-    The history of a repository is unpacked whenever it is used; that raises StoreError if it is damaged.
+    """The scan history of a registry. Raises StoreError. Without a store: the history of a registry that was never
+    scanned. Reads in a transaction of its own. The history of a repository is unpacked whenever it is used; that raises
+    StoreError if it is damaged.
     """
     if store is None:
         return NEVER_SCANNED
@@ -171,10 +170,6 @@ def _claim(store: Store, settings: Settings, run_id: str) -> Run | None:
 
 
 def _check_lease(heartbeat: Heartbeat) -> Alive:
-    """A check that raises ScanStoppedError once the heartbeat has lost the scan's lease.
-
-    Sends no query: it only reads what the heartbeat's thread has found.
-    """
 
     def alive() -> None:
         if heartbeat.lost.is_set():
@@ -184,10 +179,7 @@ def _check_lease(heartbeat: Heartbeat) -> Alive:
 
 
 def _end_stopped(store: Store, run: Run) -> None:
-    """End the run of a stopped scan if its stop was requested. If only the lease was lost, its new holder continues.
-
-    Does nothing if another scan has claimed the run since: the fence differs. Raises StoreError.
-    """
+    """End the run of a stopped scan if its stop was requested. If only the lease was lost, its new holder continues."""
     now = datetime.now(UTC)
     with store.read() as connection:
         current = run_rows.get(connection, run.id)
@@ -234,11 +226,7 @@ def _utc_now() -> datetime:
 
 
 def _with_size_limit(store: Store, planned: Planned) -> Planned:
-    """The plan, which exceeds the limit `unusual` if it deletes far more images than the registry's earlier plans.
-
-    Compares with the plans of the latest runs that succeeded, wholly or in part; too few of them set no limit.
-    Raises StoreError; reads in a transaction of its own.
-    """
+    """The plan, which exceeds the limit `unusual` if it deletes far more images than the registry's earlier plans."""
     with store.read() as connection:
         sizes = run_rows.plan_sizes(connection, planned.registry.name, UNUSUAL_WINDOW)
     return replace(planned, exceeded=planned.exceeded + unusual(planned.plan.summary.totals, sizes))

@@ -34,9 +34,8 @@ class HistoryComparison:
 
     @property
     def exceeded(self) -> tuple[Exceeded, ...]:
-        """The limit `vanished`, if the scan exceeds it.
-
-        Its value and the allowed value are shares from 0 to 1. Empty: not exceeded.
+        """The limit `vanished`, if the scan exceeds it. Its value and the allowed value are shares from 0 to 1. Empty:
+        not exceeded.
         """
         if not self.vanished.suspicious_absence:
             return ()

@@ -28,9 +28,8 @@ class Spool(Generic[T]):
         self._decoder = msgspec.msgpack.Decoder(kind)
 
     def add(self, name: str, record: T) -> None:
-        """Add a record, in place of an earlier one with this name.
-
-        The file keeps the bytes of the earlier record: it only grows.
+        """Add a record, in place of an earlier one with this name. The file keeps the bytes of the earlier record: it
+        only grows.
         """
         packed = self._encoder.encode(record)
         with self._lock:

@@ -59,19 +59,15 @@ def up(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
 
 
 def run_worker(settings: "Settings", say: Say, *, verbose: bool = False) -> None:
-    """Run only the worker's nodes until a signal stops them.
-
-    Returns when all have ended; a second signal kills them at once. Starts no Redis. Call it from the main thread.
+    """Run only the worker's nodes until a signal stops them. Returns when all have ended; a second signal kills them at
+    once. Starts no Redis. Call it from the main thread.
     """
     with signals_blocked(), suppress(StoppedError):
         _run(Supervisor(say), _programs(settings, verbose=verbose))
 
 
 def _run(supervisor: Supervisor, programs: list[Program]) -> None:
-    """Keep the programs running until StoppedError, then stop them. Our own Redis is stopped later.
-
-    Raises StoppedError after the programs have ended. Another error stops them too.
-    """
+    """Keep the programs running until StoppedError, then stop them. Our own Redis is stopped later."""
     try:
         supervisor.start(programs)
         supervisor.watch()

@@ -96,9 +96,8 @@ class OwnRedis:
         return lines[-1] if lines else "the log is empty"
 
     def remove_socket(self) -> None:
-        """Delete the socket, and its temporary folder if it has one.
-
-        Safe to call again. Raises OSError if the socket cannot be deleted.
+        """Delete the socket, and its temporary folder if it has one. Safe to call again. Raises OSError if the socket
+        cannot be deleted.
         """
         self.socket.unlink(missing_ok=True)
         if self.socket.parent != self.folder:

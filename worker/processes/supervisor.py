@@ -80,18 +80,16 @@ class Child:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the process and its process group.
-
-        Does nothing without a process. Call it before `wait`, which frees the id for another process.
+        """Send SIGKILL to the process and its process group. Does nothing without a process. Call it before `wait`,
+        which frees the id for another process.
         """
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def schedule_restart(self, now: float) -> float:
-        """Choose the time of the next start; returns the seconds until then.
-
-        `now`: of time.monotonic(). The pause doubles from 1 to 60 s; it is 1 s again after a process that ran for 60 s.
+        """Choose the time of the next start; returns the seconds until then. `now`: of time.monotonic(). The pause
+        doubles from 1 to 60 s; it is 1 s again after a process that ran for 60 s.
         """
         if now - self.started_at >= STABLE_SECONDS:
             self.pause = FIRST_PAUSE
@@ -125,10 +123,7 @@ class Supervisor:
         self._children: list[Child] = []
 
     def start(self, programs: Iterable[Program]) -> None:
-        """Start programs in this order.
-
-        A program that cannot be started raises nothing: `watch` tries it again.
-        """
+        """Start programs in this order. A program that cannot be started raises nothing: `watch` tries it again."""
         for program in programs:
             child = Child(program)
             self._children.append(child)
@@ -166,10 +161,7 @@ class Supervisor:
             self._say(f"{child.program.name} started (process {pid})")
 
     def _wait(self, seconds: float) -> None:
-        """Wait for a signal, at most so long. Raises StoppedError.
-
-        SIGCHLD ends the wait too: a program may have ended. The signals must be blocked.
-        """
+        """Wait for a signal, at most so long. Raises StoppedError."""
         received = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
         if received is not None and received.si_signo in STOP_SIGNALS:
             raise StoppedError

@@ -38,9 +38,8 @@ def open_registry(
 
 
 def open_limiter(redis_url: str, settings: RegistrySettings) -> Limiter:
-    """The limiter of a registry, shared through Redis. Sends no request.
-
-    The caller closes it. It connects on first use, and raises LimiterUnavailableError while Redis does not respond.
+    """The limiter of a registry, shared through Redis. Sends no request. The caller closes it. It connects on first
+    use, and raises LimiterUnavailableError while Redis does not respond.
     """
     from worker.registries.http.redis_limit import RedisLimiter  # noqa: PLC0415 - most commands need no Redis
 

@@ -139,9 +139,8 @@ class Registry(Protocol):
         """
 
     def usage(self) -> Usage:
-        """Usage since the last call; resets the counters.
-
-        Counts every attempt, also those of retries and of the sign-in.
+        """Usage since the last call; resets the counters. Counts every attempt, also those of retries and of the sign-
+        in.
         """
 
 

@@ -44,9 +44,8 @@ def audit_report(deletions: Iterable["AuditRecord"]) -> Report:
 
 
 def verified_report(result: "AuditCheck") -> Report:
-    """One line to keep. Its head proves later that nobody has changed the rows up to it.
-
-    The line is right only if `result.broken` is None: of a broken chain, use only the JSON, whose `broken` says why.
+    """One line to keep. Its head proves later that nobody has changed the rows up to it. The line is right only if
+    `result.broken` is None: of a broken chain, use only the JSON, whose `broken` says why.
     """
     span = f", from {instant(result.first_at)} to {instant(result.last_at)}" if result.rows else ""
     line = f"the audit chain is intact: {counted(result.rows, 'row')}{span}; head {result.head or 'none yet'}"

@@ -69,9 +69,8 @@ class Report:
             yield row if isinstance(row, bytes) else _encoded(self.row(row) if self.row else row) + b"\n"
 
     def table(self, width: int | None = None) -> Iterator[str]:
-        """Lines of text; `width`: columns of the terminal.
-
-        `width` None: no line is cut. The cells are escaped; `above` and `below` are written as they are.
+        """Lines of text; `width`: columns of the terminal. `width` None: no line is cut. The cells are escaped; `above`
+        and `below` are written as they are.
         """
         yield from self.above(width) if callable(self.above) else self.above
         if self.columns:
@@ -81,9 +80,8 @@ class Report:
 
 
 def table_of(columns: Sequence[Column], rows: Iterable[Any], width: int | None = None) -> Iterator[str]:
-    """The rows under their headings.
-
-    `width`: in cells of a terminal; None: no line is cut. The cells are escaped, so they may be foreign text.
+    """The rows under their headings. `width`: in cells of a terminal; None: no line is cut. The cells are escaped, so
+    they may be foreign text.
     """
     cells = [[column.cell(row) for column in columns] for row in rows]
     right = frozenset(number for number, column in enumerate(columns) if column.right)

@@ -169,10 +169,7 @@ class ImageRestorer:
         )
 
     def _has_manifest(self, digest: str) -> bool:
-        """Whether the registry returns the manifest, with the right hash.
-
-        False: NotFoundError. Raises any other RegistryError, also if the registry returns another manifest.
-        """
+        """Whether the registry returns the manifest, with the right hash."""
         try:
             self.registry.save(self.path, digest)
         except NotFoundError:
@@ -180,11 +177,7 @@ class ImageRestorer:
         return True
 
     def _missing_after_mount(self, blobs: Iterable[str]) -> tuple[str, ...]:
-        """The blobs that the repository lacks, and that cannot be mounted from another repository.
-
-        A mounted blob counts only once a byte of it can be downloaded from this repository.
-        Raises RegistryError, and the errors of `sources`.
-        """
+        """The blobs that the repository lacks, and that cannot be mounted from another repository."""
         unverified = [blob for blob in blobs if blob not in self._fetched]
         lost = self.registry.missing_blobs(self.path, unverified) if unverified else ()
         mounted = [blob for blob in lost if self._mount(blob)]

@@ -181,11 +181,7 @@ class _Restoration:
         return results
 
     def _sources_of(self, blob: str) -> Sequence[str]:
-        """Repositories that have a blob in the registry's newest plan, which is read once for the whole run.
-
-        At most MOST_SOURCES paths; empty: no repository of the plan has the blob. Other threads wait for the reading.
-        Raises StoreError; reads in a transaction of its own.
-        """
+        """Repositories that have a blob in the registry's newest plan, which is read once for the whole run."""
         with self._sources_lock:
             if blob not in self._sources:
                 with self.store.read() as connection:
@@ -203,10 +199,7 @@ class _Restoration:
                     paths.append(path)
 
     def _refusal(self, path: str, error: RegistryError) -> str:
-        """The message for an error after which the next image would fail alike.
-
-        Ends the whole request by setting `halted`, unless only the permission is missing: that ends one repository.
-        """
+        """The message for an error after which the next image would fail alike."""
         if isinstance(error, PermissionDeniedError):  # the credentials may have access to other repositories
             needs = kinds.kind_of(self.request.registry.kind).to_restore or "pull and push"
             return f"{error}; restoring needs the right to {needs} in {path}"
@@ -214,10 +207,6 @@ class _Restoration:
         return self.halted
 
     def _report(self, result: RestoredImage) -> None:
-        """Log the result for an image, and report the progress. Safe to call from several threads.
-
-        One thread at a time calls `progress`. Its total may grow: children that an index needs are not counted before.
-        """
         facts = {"registry": self.request.registry.name, "run": result.run, "repository": result.repository}
         facts |= {"by": self.request.who} if self.request.who else {}
         log.info("image_restored", **facts, digest=result.digest, answer=result.answer, tags=result.tags)

@@ -58,9 +58,8 @@ def check_clocks(ours: Clock, store: Store | None, registry: Registry | None = N
 
 
 def read_store_clock(ours: Clock, store: Store, connection: Connection) -> ClockReading:
-    """The store's time now.
-
-    With this process's time before and after the query. In the caller's transaction. Raises StoreError.
+    """The store's time now. With this process's time before and after the query. In the caller's transaction. Raises
+    StoreError.
     """
     asked = ours()
     at = store.now(connection)

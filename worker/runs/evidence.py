@@ -144,9 +144,8 @@ def _read_source(source: EvidenceSettings, known: StoredReading | None, *, scann
 
 
 def settings_sha256(source: EvidenceSettings) -> str:
-    """The identity of a source: counts of different sources are not compared. It has no secret.
-
-    64 hexadecimal digits. `max_age`, `allow_empty` and `allow_foreign` do not change it.
+    """The identity of a source: counts of different sources are not compared. It has no secret. 64 hexadecimal digits.
+    `max_age`, `allow_empty` and `allow_foreign` do not change it.
     """
     facts = (source.kind, source.path, source.url, source.kubeconfig, source.contexts, source.namespaces)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -207,9 +206,8 @@ def host_is_ours(registry: RegistrySettings, host: str) -> bool:
 
 
 def own_address(registry: RegistrySettings) -> str:
-    """The prefix of every address of this registry's images, without the slash at its end.
-
-    The host with its port, then the registry's id or the url's namespace, if it has one; no scheme.
+    """The prefix of every address of this registry's images, without the slash at its end. The host with its port, then
+    the registry's id or the url's namespace, if it has one; no scheme.
     """
     parts = (urlsplit(_root(registry)).netloc, registry.id or namespace_of(registry.url))
     return "/".join(part for part in parts if part)

@@ -56,9 +56,8 @@ def _listed(store: Store, run_id: str, digests: Collection[str]) -> Collection[s
 
 
 def stop_without_evidence(store: Store, run_id: str, why: str) -> None:
-    """Stop a run because what is in use is not known.
-
-    Nothing changes for a run that is not planning or deleting, or that was asked to stop before. Raises StoreError.
+    """Stop a run because what is in use is not known. Nothing changes for a run that is not planning or deleting, or
+    that was asked to stop before. Raises StoreError.
     """
     log.warning("evidence_refused", run=run_id, reason=why)
     with store.write() as connection:

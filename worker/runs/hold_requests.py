@@ -81,10 +81,6 @@ def _without_address(registry: RegistrySettings, reference: str) -> str:
 
 
 def _match(form: re.Pattern[str], text: str, what: str, reference: str) -> str:
-    """The text, if it has this form.
-
-    Raises HoldError, whose message says what the text is not, and every form of a reference.
-    """
     if not form.fullmatch(text):
         raise HoldError(f"{reference!r}: {text!r} is not {what}; {FORMS}")
     return text

@@ -124,10 +124,7 @@ def open_run(
 
 
 def registry_named(settings: Settings, name: str) -> RegistrySettings:
-    """The settings of the registry with this name.
-
-    Raises UnknownRegistryError.
-    """
+    """The settings of the registry with this name. Raises UnknownRegistryError."""
     if (registry := settings.registries.get(name)) is None:
         raise UnknownRegistryError(name, settings.registries, str(settings.path))
     return registry
@@ -149,10 +146,6 @@ def _new(registry: RegistrySettings, trigger: str, now: datetime) -> dict[str, A
 
 
 def _other_run(store: Store, registry: str, key: str) -> AlreadyRunningError:
-    """The error that another run of the registry is active, to be raised by the caller.
-
-    It has no run id if that run has ended meanwhile. Raises StoreError.
-    """
     with store.read() as connection:
         other = runs.active(connection, key)
     return AlreadyRunningError(registry, other.id if other else None)
@@ -164,9 +157,8 @@ def schedule_line(registry: RegistrySettings) -> str | None:
 
 
 def note_registries(store: Store, settings: Settings, now: datetime) -> None:
-    """Record the configured registries, at the start of every process: a schedule counts from then on.
-
-    Safe to repeat: a registry whose cron line and time zone are as before keeps its times. Raises StoreError.
+    """Record the configured registries, at the start of every process: a schedule counts from then on. Safe to repeat:
+    a registry whose cron line and time zone are as before keeps its times. Raises StoreError.
     """
     with store.write() as connection:
         for registry in settings.registries.values():
@@ -334,10 +326,7 @@ def abort(store: Store, run_id: str, now: datetime, *, who: str | None = None) -
 
 
 def get(store: Store, run_id: str) -> Run:
-    """The run with this id.
-
-    Raises UnknownRunError, StoreError.
-    """
+    """The run with this id. Raises UnknownRunError, StoreError."""
     with store.read() as connection:
         return _existing(runs.get(connection, run_id), run_id)
 
@@ -349,10 +338,8 @@ def _existing(run: Run | None, run_id: str) -> Run:
 
 
 def deleting_run(store: Store, run_id: str) -> Run | None:
-    """The run, if its batches may be claimed: it is deleting.
-
-    None: it is unknown or in another state. A run that was asked to stop is still deleting: see `is_stopped`.
-    Raises StoreError.
+    """The run, if its batches may be claimed: it is deleting. None: it is unknown or in another state. A run that was
+    asked to stop is still deleting: see `is_stopped`. Raises StoreError.
     """
     with store.read() as connection:
         run = runs.get(connection, run_id)
@@ -360,10 +347,8 @@ def deleting_run(store: Store, run_id: str) -> Run | None:
 
 
 def is_stopped(store: Store, run_id: str) -> bool:
-    """Whether a run may delete nothing more.
-
-    True also for a run that is unknown, or not deleting. Locks nothing: the run may be stopped right after.
-    Raises StoreError.
+    """Whether a run may delete nothing more. True also for a run that is unknown, or not deleting. Locks nothing: the
+    run may be stopped right after. Raises StoreError.
     """
     run = deleting_run(store, run_id)
     return run is None or run.stop is not None

@@ -43,9 +43,8 @@ def log_finished(store: Store, run_id: str) -> None:
 
 
 def outcome_of(run: Run, unsuccessful: Sequence[Unsuccessful]) -> str:
-    """The outcome of a run that was deleting. `unsuccessful`: its skipped and failed items.
-
-    `succeeded`, `partial`, `failed` or `aborted`. The outcome of a stopped run depends on its reason alone.
+    """The outcome of a run that was deleting. `unsuccessful`: its skipped and failed items. `succeeded`, `partial`,
+    `failed` or `aborted`. The outcome of a stopped run depends on its reason alone.
     """
     if run.stop is not None:
         return {"aborted": "aborted", "expired": "partial", "deadline": "partial"}.get(run.stop, "failed")

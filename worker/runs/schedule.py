@@ -17,9 +17,8 @@ class ScheduleError(ValueError):
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of this name.
-
-    `name`: of the IANA time zone database, for example `Europe/Berlin`. Raises ScheduleError: there is none.
+    """The time zone of this name. `name`: of the IANA time zone database, for example `Europe/Berlin`. Raises
+    ScheduleError: there is none.
     """
     try:
         return ZoneInfo(name)

@@ -119,10 +119,7 @@ class Watch(Protocol):
 
 
 def current_settings(watch: Watch) -> Settings | None:
-    """The settings as the configuration file is now.
-
-    None: the file is invalid. Raises no ConfigError.
-    """
+    """The settings as the configuration file is now. None: the file is invalid. Raises no ConfigError."""
     try:
         return watch.current()
     except ConfigError:
@@ -136,9 +133,8 @@ def current_registry(watch: Watch, run: Run) -> RegistrySettings | None:
 
 
 def last_known_registry(watch: Watch, run: Run) -> RegistrySettings | None:
-    """A run's registry by the last valid file that had it: to resolve begun deletions, never to begin more.
-
-    Under the stricter of its plan's terms and the file's. None: this process has read no valid file that had it.
+    """A run's registry by the last valid file that had it: to resolve begun deletions, never to begin more. Under the
+    stricter of its plan's terms and the file's. None: this process has read no valid file that had it.
     """
     registry = watch.last_known(run.registry_key)
     return None if registry is None else stricter(registry, run.terms)
@@ -157,9 +153,8 @@ def permitted_registry(watch: Watch, run: Run, repository: str) -> RegistrySetti
 
 
 def why_unconfigured_now(watch: Watch, run: Run) -> str:
-    """Why the file does not have a run's registry now.
-
-    Only after `current_registry` has returned None: it does not check again that the registry is not there.
+    """Why the file does not have a run's registry now. Only after `current_registry` has returned None: it does not
+    check again that the registry is not there.
     """
     settings = current_settings(watch)
     return "the configuration file is invalid" if settings is None else why_unconfigured(settings, run)

@@ -61,9 +61,8 @@ class Link:
 
 
 def facts_text(values: Sequence[object]) -> str:
-    """The text of a row's facts, in the order of FACTS, that goes into its hash.
-
-    A compact JSON array, not escaped to ASCII; `at` is in microseconds since 1970.
+    """The text of a row's facts, in the order of FACTS, that goes into its hash. A compact JSON array, not escaped to
+    ASCII; `at` is in microseconds since 1970.
     """
     # `repr`: SQLite stores values of any type in a column; a value of a wrong type then never matches.
     return json.dumps(list(values), ensure_ascii=False, separators=(",", ":"), default=repr)
@@ -123,10 +122,6 @@ def add_swept(connection: Connection, run_id: str, now: datetime) -> None:
 
 
 def _link(connection: Connection, name: str, *, lock: bool = False) -> Link:
-    """The position that the table `chain` has under this name.
-
-    `lock`: no other transaction moves it until this one ends. Raises StoreError: the chain's row is lost.
-    """
     link = select(chain.c.seq, chain.c.sha256).where(chain.c.name == name)
     row = connection.execute(link.with_for_update() if lock else link).first()
     if row is None:
@@ -164,10 +159,7 @@ def forget(store: Store, before: datetime) -> int:
 
 
 def _swept(connection: Connection, before: datetime, most: int) -> list[Row[Any]]:
-    """The first runs in the chain of runs with audit rows, up to the first that finished at `before` or later.
-
-    That run is not among them. At most `most` runs, in the order of the chain. Raises StoreError.
-    """
+    """The first runs in the chain of runs with audit rows, up to the first that finished at `before` or later."""
     swept: Select[Any] = select(*SWEPT, swept_run.c.sha256).where(
         swept_run.c.number > _link(connection, "forgotten").seq
     )
@@ -176,10 +168,7 @@ def _swept(connection: Connection, before: datetime, most: int) -> list[Row[Any]
 
 
 def _former(connection: Connection, before: datetime, most: int) -> list[Link]:
-    """The first rows of the chain that all registries shared, up to the first of `before` or later.
-
-    That row is not among them. At most `most` rows, in the order of the chain. Raises StoreError.
-    """
+    """The first rows of the chain that all registries shared, up to the first of `before` or later."""
     links = select(audit.c.seq, audit.c.sha256, type_coerce(audit.c.at, BigInteger).label("at"))
     links = links.where(audit.c.seq <= _link(connection, "former").seq).order_by(audit.c.seq).limit(most)
     old = takewhile(lambda row: row.at < microseconds(before), connection.execute(links).all())
@@ -293,10 +282,7 @@ class _Check:
 
 
 def _moment(at: object) -> datetime | None:
-    """The time that the raw value of a column `at` stands for; aware, UTC.
-
-    `at`: microseconds since 1970. None: it is no integer, or beyond the times that Python knows.
-    """
+    """None: the value is no time."""
     try:
         return EPOCH + timedelta(microseconds=at) if isinstance(at, int) else None
     except OverflowError:

@@ -86,10 +86,8 @@ class Store:
             self._turn.release()
 
     def now(self, connection: Connection) -> datetime:
-        """The time for leases: the database's, if several machines share it.
-
-        Aware, UTC. On SQLite it is this process's clock; on PostgreSQL it goes on within a transaction.
-        Raises StoreError.
+        """The time for leases: the database's, if several machines share it. Aware, UTC. On SQLite it is this process's
+        clock; on PostgreSQL it goes on within a transaction. Raises StoreError.
         """
         if self._one_writer:
             return datetime.now(UTC)

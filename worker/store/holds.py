@@ -61,9 +61,8 @@ def set_digest(connection: Connection, number: int, digest: str) -> None:
 
 
 def set_digests(connection: Connection, registry: str, registry_key: str, digests: Mapping[str, str]) -> None:
-    """Record the digests of held ids: if a registry changes its kind, its ids change and its digests stay.
-
-    `digests`: by held id. A digest that a hold has already stays. Raises StoreError.
+    """Record the digests of held ids: if a registry changes its kind, its ids change and its digests stay. `digests`:
+    by held id. A digest that a hold has already stays. Raises StoreError.
     """
     names = names_of(connection, registry, registry_key)
     for image_id, digest in digests.items():
@@ -72,18 +71,16 @@ def set_digests(connection: Connection, registry: str, registry_key: str, digest
 
 
 def names_of(connection: Connection, registry: str, registry_key: str) -> tuple[str, ...]:
-    """A registry's name, and the names under which its earlier runs were opened: an entry may have been renamed.
-
-    Each name once, in no order. `registry_key`: kind, endpoint and id. Raises StoreError.
+    """A registry's name, and the names under which its earlier runs were opened: an entry may have been renamed. Each
+    name once, in no order. `registry_key`: kind, endpoint and id. Raises StoreError.
     """
     earlier = select(run.c.registry).where(run.c.registry_key == registry_key).distinct()
     return tuple({registry, *connection.execute(earlier).scalars()})
 
 
 def active(connection: Connection, registry: str, registry_key: str, now: datetime) -> Holds:
-    """The holds of a registry that are active now, under any of its names.
-
-    A hold is active until it is released, or until `now` reaches its `until`. Raises StoreError.
+    """The holds of a registry that are active now, under any of its names. A hold is active until it is released, or
+    until `now` reaches its `until`. Raises StoreError.
     """
     names = names_of(connection, registry, registry_key)
     return Holds(tuple(stored.hold for stored in active_rows(connection, now, registries=names)))
@@ -106,18 +103,16 @@ def active_rows(
 
 
 def release(connection: Connection, number: int, who: str, now: datetime) -> bool:
-    """Release a hold. False: no hold has this number, or it was released before.
-
-    A hold whose `until` is past can be released, too. Raises StoreError.
+    """Release a hold. False: no hold has this number, or it was released before. A hold whose `until` is past can be
+    released, too. Raises StoreError.
     """
     mine = update(hold).where(hold.c.id == number, hold.c.released_at.is_(None))
     return connection.execute(mine.values(released_at=now, released_by=who)).rowcount == 1
 
 
 def pause_registry(connection: Connection, registry: str, who: str, reason: str, now: datetime) -> None:
-    """Pause a registry. A pause that is active already stays as it is.
-
-    `registry`: a name; "*" pauses all registries. Raises StoreError.
+    """Pause a registry. A pause that is active already stays as it is. `registry`: a name; "*" pauses all registries.
+    Raises StoreError.
     """
     begun = {"at": now, "who": who, "reason": reason, "resumed_at": None, "resumed_by": None}
     ended = pause.c.resumed_at.is_not(None)
@@ -126,10 +121,8 @@ def pause_registry(connection: Connection, registry: str, who: str, reason: str,
 
 
 def resume_registry(connection: Connection, registry: str, who: str = "", now: datetime | None = None) -> Pause | None:
-    """End a registry's pause, and return it; None: the registry was not paused.
-
-    Only the pause under exactly this name: "*" ends the pause of all registries, and no registry's own.
-    `now` None: this process's time. Raises StoreError.
+    """End a registry's pause, and return it; None: the registry was not paused. Only the pause under exactly this name:
+    "*" ends the pause of all registries, and no registry's own. `now` None: this process's time. Raises StoreError.
     """
     mine = (pause.c.registry == registry) & pause.c.resumed_at.is_(None)
     ended = update(pause).where(mine).values(resumed_at=now or datetime.now(UTC), resumed_by=who)

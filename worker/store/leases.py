@@ -60,10 +60,8 @@ def claim(
 
 
 def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) -> bool:
-    """Extend a lease. False: the lease was lost.
-
-    A lease that has expired, and that no other worker took over, is extended unless it is `strict`.
-    `now`, `until`: the store's time, aware. Raises StoreError.
+    """Extend a lease. False: the lease was lost. A lease that has expired, and that no other worker took over, is
+    extended unless it is `strict`. `now`, `until`: the store's time, aware. Raises StoreError.
     """
     mine = update(lease.table).where(lease.mine)
     if lease.strict:
@@ -72,20 +70,16 @@ def renew(connection: Connection, lease: Lease, now: datetime, until: datetime) 
 
 
 def holds(connection: Connection, lease: Lease, *, lock: bool = True) -> bool:
-    """Whether the lease is not lost. `lock`: lock the row too.
-
-    No clock is read: an expired lease counts as held until another worker takes it over, even if it is `strict`.
-    Raises StoreError.
+    """Whether the lease is not lost. `lock`: lock the row too. No clock is read: an expired lease counts as held until
+    another worker takes it over, even if it is `strict`. Raises StoreError.
     """
     mine = select(lease.table.c.fence).where(lease.mine)
     return connection.execute(mine.with_for_update() if lock else mine).first() is not None
 
 
 def release(connection: Connection, lease: Lease, **values: Any) -> bool:
-    """Release a lease, and set these values. False: the lease was lost, and nothing is changed.
-
-    `values`: columns of the lease's table. An expired lease that no other worker took over is released, too.
-    Raises StoreError.
+    """Release a lease, and set these values. False: the lease was lost, and nothing is changed. `values`: columns of
+    the lease's table. An expired lease that no other worker took over is released, too. Raises StoreError.
     """
     mine = update(lease.table).where(lease.mine)
     return connection.execute(mine.values(lease_until=None, owner=None, **values)).rowcount == 1

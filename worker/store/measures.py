@@ -55,9 +55,8 @@ class Measures:
     all_paused: bool = False
 
     def of(self, name: str) -> RegistryMeasures:
-        """The facts of a configured registry, also if the store has seen nothing of it yet.
-
-        It is `paused` also while all registries are paused.
+        """The facts of a configured registry, also if the store has seen nothing of it yet. It is `paused` also while
+        all registries are paused.
         """
         measures = self.registries.get(name) or RegistryMeasures()
         return replace(measures, paused=measures.paused or self.all_paused)

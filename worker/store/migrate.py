@@ -39,10 +39,6 @@ def bring_up_to_date(engine: Engine, *, create: bool) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """The revision of a store's schema; None: the store has no schema yet.
-
-    Lets errors of SQLAlchemy through: `open_store` raises a StoreError from them.
-    """
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()

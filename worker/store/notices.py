@@ -41,10 +41,8 @@ class _Notifying(msgspec.Struct, frozen=True, rename={"event": "word", "notified
 
 
 def unsent(connection: Connection) -> list[Notice]:
-    """The notices that are not sent to everybody yet, the least tried first.
-
-    Also those whose next try is not due yet (`after`). Locks nothing: call `get` before a notice is sent.
-    Raises StoreError.
+    """The notices that are not sent to everybody yet, the least tried first. Also those whose next try is not due yet
+    (`after`). Locks nothing: call `get` before a notice is sent. Raises StoreError.
     """
     unnotified = or_(run.c.notified.is_(None), run.c.notified != _event)
     query: Select[Any] = select(*_COLUMNS).where(run.c.state.in_(("finished", "blocked")), unnotified)
@@ -53,9 +51,8 @@ def unsent(connection: Connection) -> list[Notice]:
 
 
 def get(connection: Connection, run_id: str) -> Notice | None:
-    """The unsent notice of a run, whose row it locks; None: there is none.
-
-    None also for a run that is unknown, or neither finished nor blocked. Raises StoreError.
+    """The unsent notice of a run, whose row it locks; None: there is none. None also for a run that is unknown, or
+    neither finished nor blocked. Raises StoreError.
     """
     query: Select[Any] = select(*_COLUMNS).where(run.c.id == run_id).with_for_update()
     row = connection.execute(query).first()
@@ -75,10 +72,8 @@ def _notice(row: Row[Any]) -> Notice:
 def record_attempt(
     connection: Connection, notice: Notice, *, tries: int, after: datetime, notified: Collection[int]
 ) -> None:
-    """Record the progress of a notice. Only within the transaction that got the notice.
-
-    `after`: the next try is not before; aware. `notified`: all receivers so far, as it replaces the former set.
-    Raises StoreError.
+    """Record the progress of a notice. Only within the transaction that got the notice. `after`: the next try is not
+    before; aware. `notified`: all receivers so far, as it replaces the former set. Raises StoreError.
     """
     notifying = msgspec.json.encode(_Notifying(notice.event, tries, after, tuple(sorted(notified)))).decode()
     connection.execute(update(run).where(run.c.id == notice.run_id).values(notifying=notifying))
@@ -91,9 +86,8 @@ def mark_notified(connection: Connection, notice: Notice) -> None:
 
 
 def skip_after_runs(connection: Connection, registries: Collection[str], oldest: datetime) -> None:
-    """Skip `after_run` of runs that deleted nothing, ended before `oldest`, or are of other registries than these.
-
-    For good: a skipped run is never due again. `oldest`: aware. Raises StoreError.
+    """Skip `after_run` of runs that deleted nothing, ended before `oldest`, or are of other registries than these. For
+    good: a skipped run is never due again. `oldest`: aware. Raises StoreError.
     """
     unwanted = or_(run.c.deleted == 0, run.c.finished_at < oldest, run.c.registry.not_in(registries))
     connection.execute(update(run).where(_AFTER_RUN_OPEN, unwanted).values(after_run_done=True))
@@ -105,18 +99,16 @@ def _after_run_is_due(now: datetime) -> ColumnElement[bool]:
 
 
 def due_after_runs(connection: Connection, now: datetime) -> list[str]:
-    """The ids of runs whose `after_run` is due now, the earliest end first.
-
-    Only runs that deleted an image. Locks nothing: `claim_after_run` lets one worker try. Raises StoreError.
+    """The ids of runs whose `after_run` is due now, the earliest end first. Only runs that deleted an image. Locks
+    nothing: `claim_after_run` lets one worker try. Raises StoreError.
     """
     due = select(run.c.id).where(_after_run_is_due(now)).order_by(run.c.finished_at)
     return list(connection.execute(due).scalars())
 
 
 def claim_after_run(connection: Connection, run_id: str, *, now: datetime, again: datetime) -> int | None:
-    """Count a try, the next not before `again`; return the number of tries. None: `after_run` is done or not due.
-
-    Of several workers that call it at once, one gets the number. `now`, `again`: aware. Raises StoreError.
+    """Count a try, the next not before `again`; return the number of tries. None: `after_run` is done or not due. Of
+    several workers that call it at once, one gets the number. `now`, `again`: aware. Raises StoreError.
     """
     due = update(run).where(run.c.id == run_id, _after_run_is_due(now))
     tried = due.values(after_run_tries=run.c.after_run_tries + 1, after_run_retry_at=again)

@@ -126,10 +126,8 @@ def portions(rows: Iterable[tuple[Segment, PlanRows]]) -> Iterator[list[tuple[Se
 
 
 def clear(connection: Connection, run_id: str) -> None:
-    """Delete the plan's rows that an earlier scan of this run has written.
-
-    Repositories, batches, items, blobs, saved manifests and the staged scan history; stored inventories stay.
-    Raises StoreError.
+    """Delete the plan's rows that an earlier scan of this run has written. Repositories, batches, items, blobs, saved
+    manifests and the staged scan history; stored inventories stay. Raises StoreError.
     """
     for table in (repository, batch, item, blob, scan_history_next, undo):
         connection.execute(delete(table).where(table.c.run_id == run_id))
@@ -152,9 +150,8 @@ def repositories(connection: Connection, run_id: str) -> list[str]:
 
 
 def newest_plan(connection: Connection, registry: str) -> str | None:
-    """The id of the run with the newest plan of a registry that is still stored.
-
-    `registry`: a name. None: no plan of the registry is stored. Raises StoreError.
+    """The id of the run with the newest plan of a registry that is still stored. `registry`: a name. None: no plan of
+    the registry is stored. Raises StoreError.
     """
     planned = (run.c.registry == registry) & run.c.planned_at.is_not(None) & ~run.c.forgotten
     newest = select(run.c.id).where(planned).order_by(run.c.planned_at.desc())
@@ -173,9 +170,8 @@ def _packed_images(run_id: str, path: str) -> Select[Any]:
 
 
 def newest_images(connection: Connection, registry: str) -> Iterator[tuple[str, tuple[Image, ...]]]:
-    """The images in a registry's newest stored plan, repository by repository, in the order of paths.
-
-    Read while the caller iterates, within the caller's transaction. Empty: no plan is stored. Raises StoreError.
+    """The images in a registry's newest stored plan, repository by repository, in the order of paths. Read while the
+    caller iterates, within the caller's transaction. Empty: no plan is stored. Raises StoreError.
     """
     if (run_id := newest_plan(connection, registry)) is not None:
         for path in repositories(connection, run_id):
@@ -191,18 +187,16 @@ def newest_images_of(connection: Connection, registry: str, path: str) -> tuple[
 
 
 def decisions_of(connection: Connection, run_id: str, path: str) -> tuple[Decision, ...]:
-    """The decisions of a run's plan on every image of a repository.
-
-    Raises StoreError, also if the run's plan does not have the repository.
+    """The decisions of a run's plan on every image of a repository. Raises StoreError, also if the run's plan does not
+    have the repository.
     """
     decisions = select(repository.c.decisions).where(repository.c.run_id == run_id, repository.c.path == path)
     return tuple(_decisions.decode_lines(zstandard.decompress(connection.execute(decisions).scalar_one())))
 
 
 def kept_digests(connection: Connection, run_id: str, path: str) -> tuple[str, ...]:
-    """Digests of the images that a run's plan keeps in a repository.
-
-    Raises StoreError, also if the run's plan does not have the repository.
+    """Digests of the images that a run's plan keeps in a repository. Raises StoreError, also if the run's plan does not
+    have the repository.
     """
     decisions = decisions_of(connection, run_id, path)
     return tuple(decision.digest for decision in decisions if decision.verdict == "keep")
@@ -222,10 +216,8 @@ class PlannedItem:
 
 
 def items_of(connection: Connection, run_id: str) -> Iterator[PlannedItem]:
-    """Every deletion of a run's plan, in the order of the sweep.
-
-    Read while the caller iterates, within the caller's transaction. Empty: the run has no complete plan.
-    Raises StoreError.
+    """Every deletion of a run's plan, in the order of the sweep. Read while the caller iterates, within the caller's
+    transaction. Empty: the run has no complete plan. Raises StoreError.
     """
     columns = (item.c[field.name] for field in fields(PlannedItem))
     planned = exists().where(run.c.id == run_id, run.c.planned_at.is_not(None))  # else the plan is incomplete

@@ -42,9 +42,8 @@ def record(connection: Connection, run_id: str, path: str, began: datetime, now:
 
 
 def rechecked_at(connection: Connection, run_id: str, path: str) -> datetime | None:
-    """When the last listing of a repository began.
-
-    Aware, UTC. None: no recheck has listed it yet, or the run's plan does not have it. Raises StoreError.
+    """When the last listing of a repository began. Aware, UTC. None: no recheck has listed it yet, or the run's plan
+    does not have it. Raises StoreError.
     """
     last = select(repository.c.rechecked_at).where(repository.c.run_id == run_id, repository.c.path == path)
     return connection.execute(last).scalar()

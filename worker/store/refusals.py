@@ -8,10 +8,9 @@ from worker.store.tables import UNFINISHED, batch, item, run
 
 
 def defer(connection: Connection, refused: Item, message: str, *, hint: bool) -> None:
-    """Plan a refused item again: other deletions show what the refusal means. `hint`: it hints at protection.
-
-    Its key and operation are cleared: the next intent is a new request. An item with a final state stays as it is.
-    Raises StoreError.
+    """Plan a refused item again: other deletions show what the refusal means. `hint`: it hints at protection. Its key
+    and operation are cleared: the next intent is a new request. An item with a final state stays as it is. Raises
+    StoreError.
     """
     same = (item.c.run_id == refused.run_id) & (item.c.number == refused.number)
     mine = update(item).where(same, item.c.state.in_(UNFINISHED))
@@ -35,9 +34,8 @@ def repositories_to_try(connection: Connection, run_id: str) -> frozenset[str]:
 
 
 def repositories_with_deletions(connection: Connection, run_id: str) -> frozenset[str]:
-    """The repositories in which a run has deleted an image.
-
-    An image that was found gone does not count. Raises StoreError.
+    """The repositories in which a run has deleted an image. An image that was found gone does not count. Raises
+    StoreError.
     """
     deleted = (item.c.run_id == run_id) & (item.c.state == "deleted")
     return frozenset(connection.execute(select(item.c.repository).distinct().where(deleted)).scalars())

@@ -179,9 +179,8 @@ def unfinished(connection: Connection) -> list[Run]:
 
 
 def newest(connection: Connection, *, registry: str | None = None, limit: int | None = None) -> list[Run]:
-    """Runs, the newest first; only those of this registry, if given.
-
-    `registry`: a name. `limit`: the most runs; None: all. Raises StoreError.
+    """Runs, the newest first; only those of this registry, if given. `registry`: a name. `limit`: the most runs; None:
+    all. Raises StoreError.
     """
     query = select(*_COLUMNS).order_by(*_NEWEST_FIRST).limit(limit)
     if registry is not None:
@@ -196,7 +195,6 @@ def last_due_time(connection: Connection, registry_key: str) -> datetime | None:
 
 def change(connection: Connection, run_id: str, states: Sequence[str], **values: Any) -> bool:
     """Set these values if the run is in one of these states. False: it is in another state, and nothing is changed.
-
     False also for an unknown run. Raises StoreError, and IntegrityError if the new state is an active one and another
     run of the registry is active.
     """
@@ -213,9 +211,8 @@ def finish(
 
 
 def record_raced_push(connection: Connection, locked: Run, repository: str, digest: str, tags: Sequence[str]) -> None:
-    """Record tags that were pushed while the image they named was deleted. The caller has locked the run.
-
-    A run lists MAX_RACED_PUSHES at most: a further push is dropped. Raises StoreError.
+    """Record tags that were pushed while the image they named was deleted. The caller has locked the run. A run lists
+    MAX_RACED_PUSHES at most: a further push is dropped. Raises StoreError.
     """
     if len(locked.raced_pushes) < MAX_RACED_PUSHES:
         pushes = [*locked.raced_pushes, {"repository": repository, "digest": digest, "tags": list(tags)}]
@@ -223,9 +220,8 @@ def record_raced_push(connection: Connection, locked: Run, repository: str, dige
 
 
 def add_warning(connection: Connection, run_id: str, code: str, message: str) -> None:
-    """Add a warning to a run, unless the run has it or MAX_WARNINGS already.
-
-    Locks the run until the transaction ends. For an unknown run nothing is done. Raises StoreError.
+    """Add a warning to a run, unless the run has it or MAX_WARNINGS already. Locks the run until the transaction ends.
+    For an unknown run nothing is done. Raises StoreError.
     """
     locked, warning = get(connection, run_id, lock=True), {"code": code, "message": message}
     if locked is not None and warning not in locked.warnings and len(locked.warnings) < MAX_WARNINGS:
@@ -235,9 +231,8 @@ def add_warning(connection: Connection, run_id: str, code: str, message: str) ->
 
 def request_stop(connection: Connection, run_id: str, stop: str, message: str) -> bool:
     """Ask a run to stop. False: the run is not planning or deleting, or was asked before; the first reason stays.
-
-    Batches that are not done can be published again at once: their next claim resolves begun deletions.
-    Raises StoreError.
+    Batches that are not done can be published again at once: their next claim resolves begun deletions. Raises
+    StoreError.
     """
     working = update(run).where(run.c.id == run_id, run.c.state.in_(("planning", "deleting")), run.c.stop.is_(None))
     if connection.execute(working.values(stop=stop, message=message)).rowcount == 0:
@@ -315,9 +310,8 @@ def record_registry(connection: Connection, name: str, cron_line: str | None, no
 
 
 def record_sign_in(connection: Connection, name: str, *, works: bool) -> None:
-    """Record whether the registry accepted its credentials.
-
-    `name`: of a registry that `record_registry` has recorded; for another name nothing is done. Raises StoreError.
+    """Record whether the registry accepted its credentials. `name`: of a registry that `record_registry` has recorded;
+    for another name nothing is done. Raises StoreError.
     """
     changed = update(registry).where(registry.c.name == name, registry.c.auth_ok != works)
     connection.execute(changed.values(auth_ok=works))

@@ -87,10 +87,6 @@ def load_repository(connection: Connection, key: str, path: str) -> RepositoryHi
 
 
 def _unpack(path: str, packed: bytes) -> RepositoryHistory:
-    """The history of a repository from its packed form.
-
-    Raises StoreError: it cannot be decompressed or decoded.
-    """
     try:
         return RepositoryHistory.unpack(zstandard.decompress(packed))
     except (ValueError, zstandard.ZstdError) as error:
@@ -171,9 +167,8 @@ def pack_last_scan(last_scan: LastScan) -> bytes:
 
 def stage(connection: Connection, run_id: str, rows: Iterable[tuple[str, bytes]]) -> None:
     """Save what a scan changes in the history, until its plan is stored: paths with packed histories, or REMOVED.
-
-    `apply_staged` moves it into the history; `plans.clear` drops what an earlier scan of the run staged.
-    Raises StoreError.
+    `apply_staged` moves it into the history; `plans.clear` drops what an earlier scan of the run staged. Raises
+    StoreError.
     """
     if values := [{"run_id": run_id, "path": path, "seen": seen} for path, seen in rows]:
         connection.execute(insert(scan_history_next), values)

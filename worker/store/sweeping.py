@@ -173,10 +173,8 @@ def has_open_batches(connection: Connection, run_id: str) -> bool:
 
 
 def mark_unpublished(connection: Connection, run_id: str, now: datetime, path: str | None = None) -> None:
-    """Let the free batches of a run, or of one of its repositories, be published again at once.
-
-    Free: not done, and no worker holds its lease at `now`, the store's time. The caller has locked the run.
-    Raises StoreError.
+    """Let the free batches of a run, or of one of its repositories, be published again at once. Free: not done, and no
+    worker holds its lease at `now`, the store's time. The caller has locked the run. Raises StoreError.
     """
     free = update(batch).where(batch.c.run_id == run_id, ~batch.c.done, is_free(batch, now))
     if path is not None:
@@ -196,10 +194,8 @@ def finish_batches(
 
 
 def renew(connection: Connection, held: Claim, now: datetime, until: datetime) -> None:
-    """Extend the lease of a batch until `until`.
-
-    `now`, `until`: the store's time, aware. Raises StoreError.
-    Raises LeaseLostError: the lease has expired, or another worker took it over.
+    """Extend the lease of a batch until `until`. `now`, `until`: the store's time, aware. Raises StoreError. Raises
+    LeaseLostError: the lease has expired, or another worker took it over.
     """
     if not leases.renew(connection, held.lease, now, until):
         raise LeaseLostError(f"batch {held.batch} of run {held.run_id}")
@@ -286,9 +282,8 @@ def record_stop_reason(connection: Connection, held: Item, reason: str) -> None:
 
 
 def record_accepted(connection: Connection, accepted: Sequence[tuple[Item, str]], now: datetime) -> None:
-    """Record that the registry accepted these deletions as operations: a fact, whoever holds the lease.
-
-    An item in another state than `intent` stays as it is. The caller has locked the run. Raises StoreError.
+    """Record that the registry accepted these deletions as operations: a fact, whoever holds the lease. An item in
+    another state than `intent` stays as it is. The caller has locked the run. Raises StoreError.
     """
     if not accepted:
         return
@@ -372,9 +367,8 @@ def _count_and_audit(
 
 
 def add_to_tally(connection: Connection, registry: str, name: str, label: str, value: float) -> None:
-    """Add to a sum that outlives runs: causes of skips and failures, requests, seconds waited for the rate limit.
-
-    The database adds, so that no concurrent addition is lost. `value`: a number, or seconds. Raises StoreError.
+    """Add to a sum that outlives runs: causes of skips and failures, requests, seconds waited for the rate limit. The
+    database adds, so that no concurrent addition is lost. `value`: a number, or seconds. Raises StoreError.
     """
     values = {"registry": registry, "name": name, "label": label, "value": value}
     added = insert_for(connection, tally).values(values)

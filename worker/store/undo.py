@@ -71,10 +71,9 @@ def can_be_restored(run_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
-    """The number of images that can be restored, for each repository from which a run deleted.
-
-    By path, in order; a repository without such images is absent. An image whose deletion is `unconfirmed` counts:
-    it may still exist. Raises StoreError.
+    """The number of images that can be restored, for each repository from which a run deleted. By path, in order; a
+    repository without such images is absent. An image whose deletion is `unconfirmed` counts: it may still exist.
+    Raises StoreError.
     """
     counts = select(undo.c.repository, func.count().label("images")).join(item_table, _SAME)
     mine = counts.where(undo.c.run_id == run_id, _GONE).group_by(undo.c.repository)
@@ -83,9 +82,8 @@ def repositories_of(connection: Connection, run_id: str) -> dict[str, int]:
 
 
 def images_of_run(connection: Connection, run_id: str) -> Iterator[Image]:
-    """The images of a run that can be restored, of all repositories, without their manifests.
-
-    Read while the caller iterates, within the caller's transaction. Raises StoreError.
+    """The images of a run that can be restored, of all repositories, without their manifests. Read while the caller
+    iterates, within the caller's transaction. Raises StoreError.
     """
     images = select(undo.c.image).join(item_table, _SAME).where(undo.c.run_id == run_id, _GONE)
     for text in connection.execute(images.execution_options(yield_per=500)).scalars():
@@ -100,20 +98,17 @@ def count_unsaved(connection: Connection, run_id: str) -> int:
 
 
 def find_by_run(connection: Connection, run_id: str, repository: str) -> list[UndoRecord]:
-    """The images that a run deleted from a repository, or found gone after its request, in the order of its plan.
-
-    Also those whose deletion is `unconfirmed`: they may still exist. Images without a saved manifest are absent.
-    Raises StoreError.
+    """The images that a run deleted from a repository, or found gone after its request, in the order of its plan. Also
+    those whose deletion is `unconfirmed`: they may still exist. Images without a saved manifest are absent. Raises
+    StoreError.
     """
     mine = (undo.c.run_id == run_id) & (undo.c.repository == repository)
     return _records(connection, mine, undo.c.item)
 
 
 def find_by_digest(connection: Connection, registry_key: str, digest: str, repository: str) -> list[UndoRecord]:
-    """The deletions of a digest from a repository of a registry, in any run, newest first.
-
-    Also `unconfirmed` deletions: the image may still exist. Deletions without a saved manifest are absent.
-    Raises StoreError.
+    """The deletions of a digest from a repository of a registry, in any run, newest first. Also `unconfirmed`
+    deletions: the image may still exist. Deletions without a saved manifest are absent. Raises StoreError.
     """
     mine = (undo.c.registry_key == registry_key) & (undo.c.repository == repository) & (undo.c.digest == digest)
     return _records(connection, mine, *_NEWEST_FIRST)

@@ -38,10 +38,8 @@ class DeletionState:
 
 
 def claim(connection: Connection, run_id: str, *, owner: str, now: datetime, until: datetime) -> Run | None:
-    """Take the lease of a swept run's verification; None: it is held, done, or not due yet.
-
-    Not due: the run is not deleting, or its sweep has not ended. Each claim that succeeds is counted.
-    Raises StoreError.
+    """Take the lease of a swept run's verification; None: it is held, done, or not due yet. Not due: the run is not
+    deleting, or its sweep has not ended. Each claim that succeeds is counted. Raises StoreError.
     """
     due = run.c.state == "deleting", run.c.swept_at.is_not(None), run.c.verified_at.is_(None)
     count = run.c.verifications + 1
@@ -57,28 +55,22 @@ def lease_of(claimed: Run) -> Lease:
 def record(
     connection: Connection, lease: Lease, differences: Sequence[Difference], now: datetime, emptied: Sequence[str] = ()
 ) -> bool:
-    """Record the differences and the repositories that the sweep emptied. False: the lease was lost.
-
-    Ends the lease. Lists MAX_LISTED differences at most, and counts all. Raises StoreError.
+    """Record the differences and the repositories that the sweep emptied. False: the lease was lost. Ends the lease.
+    Lists MAX_LISTED differences at most, and counts all. Raises StoreError.
     """
     values = {"verified_at": now, "emptied_repositories": json.dumps(emptied)}
     return leases.release(connection, lease, **values, **_difference_columns(differences))
 
 
 def _difference_columns(differences: Sequence[Difference]) -> dict[str, Any]:
-    """The columns of a run that have its differences.
-
-    At most MAX_LISTED are listed, and one more says how many are left out; `difference_count` counts all.
-    """
     more = len(differences) - MAX_LISTED
     listed = differences if more <= 0 else [*differences[:MAX_LISTED], Difference("", None, f"and {more:,} more")]
     return {"differences": json.dumps(list(map(asdict, listed))), "difference_count": len(differences)}
 
 
 def give_up(connection: Connection, locked: Run, why: str, now: datetime) -> Run:
-    """End a run's verification without a result, and return the changed run. The caller has locked the run.
-
-    `why` is recorded as the only difference. A run that is not deleting any more stays as it is. Raises StoreError.
+    """End a run's verification without a result, and return the changed run. The caller has locked the run. `why` is
+    recorded as the only difference. A run that is not deleting any more stays as it is. Raises StoreError.
     """
     mine = update(run).where(run.c.id == locked.id, run.c.state == "deleting")
     connection.execute(mine.values(**_difference_columns([Difference("", None, why)]), verified_at=now))
@@ -86,9 +78,8 @@ def give_up(connection: Connection, locked: Run, why: str, now: datetime) -> Run
 
 
 def deleted_images(connection: Connection, run_id: str) -> Iterator[Image]:
-    """Every image that a run deleted or found gone.
-
-    Read while the caller iterates, within the caller's transaction. Raises StoreError.
+    """Every image that a run deleted or found gone. Read while the caller iterates, within the caller's transaction.
+    Raises StoreError.
     """
     images = select(item.c.image).where(item.c.run_id == run_id, item.c.state.in_(DELETED_STATES))
     return map(decode_image, connection.execute(images).scalars())

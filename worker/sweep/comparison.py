@@ -139,9 +139,8 @@ def listed_again(opened: Registry, registry: RegistrySettings, known: Snapshot) 
 
 
 def dated_as_planned(registry: RegistrySettings, known: Snapshot, images: Sequence[Image]) -> tuple[Image, ...]:
-    """The images; where the registry reports no push time, with the plan's push times.
-
-    There, an image without a time in the plan gets this process's time; aware, UTC.
+    """The images; where the registry reports no push time, with the plan's push times. There, an image without a time
+    in the plan gets this process's time; aware, UTC.
     """
     if registry.reports_push_time:
         return tuple(images)
@@ -162,22 +161,14 @@ def unlistable(error: RegistryError, path: str) -> Comparison:
 
 
 def _with_subjects(opened: Registry, path: str, new: tuple[Image, ...], deadline: float) -> tuple[Image, ...]:
-    """New images with their subjects, which no listing reports: a subject may be a planned image.
-
-    `deadline`: of `time.monotonic()`. A registry that reads no subjects leaves the images as they are.
-    Raises RegistryError.
-    """
+    """New images with their subjects, which no listing reports: a subject may be a planned image."""
     if not (digests := unreported(new)) or not isinstance(opened, ReadsSubjects):
         return new
     return opened.read_subjects(path, new, digests, deadline).images
 
 
 def _lost(opened: Registry, path: str, unlisted: frozenset[str]) -> frozenset[str]:
-    """The unlisted digests that do not exist: where only tags are listed, an untagged image may exist.
-
-    Sends one request for each digest there. Raises RegistryError.
-    Source: OCI distribution specification, "Listing tags".
-    """
+    """The unlisted digests that do not exist: where only tags are listed, an untagged image may exist."""
     if unlisted and isinstance(opened, ListsTagsOnly):
         return unlisted - opened.existing(path, sorted(unlisted))
     return unlisted

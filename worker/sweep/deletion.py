@@ -235,10 +235,7 @@ class Batch:
         return None if reason is None else Outcome("skipped", "in_use", reason)
 
     def _is_stale(self, attempt: Attempt) -> bool:
-        """Whether an image must be reread: its reading would be too old by the time its DELETE is sent.
-
-        False after MAX_READINGS readings, however old the last one is. Sets `attempt.must_reread`.
-        """
+        """Whether an image must be reread: its reading would be too old by the time its DELETE is sent."""
         stale = time.monotonic() - attempt.read_at > self._reading_valid_for() / 2
         attempt.must_reread = stale and attempt.readings < MAX_READINGS
         return attempt.must_reread
@@ -470,19 +467,13 @@ class Batch:
                 self._halt()
 
     def _is_last(self, item: Item, phase: Phase) -> bool:
-        """Whether no later claim can resolve an unknown outcome of this item.
-
-        True in the last claim, UNKNOWN_RESULT_LEASES leases after the item's first intent, and, outside the phase
-        `follow`, from the attempt number ATTEMPTS on.
-        """
+        """Whether no later claim can resolve an unknown outcome of this item."""
         waited = item.intent_at is not None and datetime.now(UTC) - item.intent_at > UNKNOWN_RESULT_LEASES * self.lease
         return self.is_last_claim or waited or (phase != "follow" and item.attempts + 1 >= ATTEMPTS)
 
     def is_available_again(self, error: RegistryError) -> bool:
-        """Whether a registry that was unavailable answers again, after one wait for all threads.
-
-        False at once for an error that is no UnavailableError, and if the batch must stop.
-        Raises LimiterUnavailableError.
+        """Whether a registry that was unavailable answers again, after one wait for all threads. False at once for an
+        error that is no UnavailableError, and if the batch must stop. Raises LimiterUnavailableError.
         """
         if not isinstance(error, UnavailableError) or self._must_stop():
             return False
@@ -535,10 +526,7 @@ class Batch:
         return time.monotonic() - self.began_at
 
     def _must_stop(self) -> bool:
-        """Whether no further step may begin, not even for an image of the current chunk.
-
-        True: the batch was halted, its lease is lost, or START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2 seconds are over.
-        """
+        """Whether no further step may begin, not even for an image of the current chunk."""
         stopped = self.halted.is_set() or self.lease_lost.is_set()
         return stopped or self._elapsed() > START_NO_IMAGE_AFTER + IMAGE_SECONDS / 2
 

@@ -147,10 +147,6 @@ class LiveCheck:
             return existing
 
     def _read_owners(self, owners: Sequence[str]) -> frozenset[str]:
-        """The owners that exist now.
-
-        Where they are looked for in a listing, a repository that does not exist has none. Raises RegistryError.
-        """
         if isinstance(self._opened, FindsByDigest):
             return self._opened.existing(self._known.path, owners)
         try:
@@ -177,10 +173,7 @@ class LiveCheck:
         self._repeats = self._took <= LISTING_SECONDS
 
     def _images(self, since: float) -> tuple[Image, ...]:
-        """The images of the repository, possibly without what their manifests list.
-
-        `since`: of `time.monotonic()`. Raises RegistryError: NotFoundError if the repository does not exist.
-        """
+        """The images of the repository, possibly without what their manifests list."""
         path, opened = self._known.path, self._opened
         return opened.plain_listing(path, since) if isinstance(opened, ListsFolders) else opened.images(path)
 

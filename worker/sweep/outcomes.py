@@ -58,9 +58,8 @@ def after_error(item: Item, phase: Phase, error: RegistryError, *, last: bool) -
 
 
 def is_refusal(item: Item, phase: Phase, error: RegistryError) -> bool:
-    """Whether the registry refused a deletion, to these credentials or to all, and surely did not carry it out.
-
-    `item`: as it was claimed. False in the phase `read`, and for an item in the state `intent`: it may be deleted.
+    """Whether the registry refused a deletion, to these credentials or to all, and surely did not carry it out. `item`:
+    as it was claimed. False in the phase `read`, and for an item in the state `intent`: it may be deleted.
     """
     surely = not error.maybe_done and phase != "read" and item.state != "intent"
     return surely and isinstance(error, PermissionDeniedError)
@@ -106,9 +105,8 @@ def after_rereading(item: Item, image: Image, *, by_parts: bool = False) -> Outc
 
 
 def is_partly_deleted(planned: Image, image: Image) -> bool:
-    """Whether an image is what a begun deletion may have left: fewer tags, and no newer push.
-
-    True also with every tag: the deletion has removed none yet. False if the digest is another one.
+    """Whether an image is what a begun deletion may have left: fewer tags, and no newer push. True also with every tag:
+    the deletion has removed none yet. False if the digest is another one.
     """
     if image.created_at is not None and (planned.created_at is None or image.created_at > planned.created_at):
         return False

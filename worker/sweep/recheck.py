@@ -107,11 +107,6 @@ def _check(
 
 
 def _list_and_compare(store: Store, opened: Registry, registry: RegistrySettings, run: Run, path: str) -> Comparison:
-    """Compare the repository as the registry lists it now with the plan.
-
-    Raises StoreError, LimiterUnavailableError, and a RegistryError that is systemic or temporary (`unlistable`); any
-    other RegistryError is the reason of a comparison that lets nothing be deleted.
-    """
     known = snapshot(store, run, registry, path, opened)
     try:
         seconds = (lifecycle.RECHECK_VALID_FOR - LEFT_FOR_A_BATCH).total_seconds()

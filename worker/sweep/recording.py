@@ -110,7 +110,6 @@ class OutcomeRecorder:
 
     def write_outcomes(self, connection: Connection, now: datetime) -> list[tuple[Item, Outcome]]:
         """Write all outcomes; call `mark_recorded` with the result after the commit. Items with an outcome keep it.
-
         They stay collected until `mark_recorded`: a transaction that fails loses none. Raises StoreError.
         """
         with self._lock:

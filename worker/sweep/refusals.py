@@ -77,7 +77,6 @@ def _decided(connection: Connection, run: Run, items: Iterable[Item]) -> Iterabl
 
 def given_up(store: Store, run: Run, path: str) -> bool | None:
     """Whether no further image of a repository is tried, as each was refused; None: not before other repositories.
-
     True: the others fail as well. None: they wait until the outcome of the refusals is known. Raises StoreError.
     """
     with store.read() as connection:

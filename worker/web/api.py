@@ -93,9 +93,8 @@ class ChangeRoute:
 
 
 def start_run(request: ChangeRequest) -> Result:
-    """As `registry-gc sweep`.
-
-    Raises UnknownRegistryError, AlreadyRunningError, StoreError. The caller publishes the task calls.
+    """As `registry-gc sweep`. Raises UnknownRegistryError, AlreadyRunningError, StoreError. The caller publishes the
+    task calls.
     """
     name, dry_run = request.names["registry"], bool(request.body.dry_run)
     opened = lifecycle.open_run(
@@ -105,10 +104,9 @@ def start_run(request: ChangeRequest) -> Result:
 
 
 def approve(request: ChangeRequest) -> Result:
-    """As `registry-gc approve`.
-
-    Raises UnknownRunError, NotBlockedError, AlreadyRunningError, StoreError. The JSON has `warning` if the policy or
-    the file has changed since the plan, which is carried out as it was made. The caller publishes the task calls.
+    """As `registry-gc approve`. Raises UnknownRunError, NotBlockedError, AlreadyRunningError, StoreError. The JSON has
+    `warning` if the policy or the file has changed since the plan, which is carried out as it was made. The caller
+    publishes the task calls.
     """
     name = request.names["run"]
     task_calls = lifecycle.approve(request.store, request.settings, name, request.now, who=request.requested_by)
@@ -117,9 +115,8 @@ def approve(request: ChangeRequest) -> Result:
 
 
 def abort(request: ChangeRequest) -> Result:
-    """As `registry-gc abort`.
-
-    Raises UnknownRunError, NothingToStopError, StoreError. The caller publishes the task calls.
+    """As `registry-gc abort`. Raises UnknownRunError, NothingToStopError, StoreError. The caller publishes the task
+    calls.
     """
     task_calls = lifecycle.abort(request.store, request.names["run"], request.now, who=request.requested_by)
     return _run(request.store, request.names["run"]), task_calls
@@ -209,10 +206,6 @@ def endpoint_of(
 
 
 def _check_address(request: Request) -> None:
-    """Refuse an address with a query, or with a name that no registry or run can have.
-
-    Raises RefusedError: 400 for a query, 404 for a name. Call it after `authenticate`.
-    """
     if request.url.query:
         raise RefusedError(400, "this address takes no query; send the fields in a JSON body")
     for kind, name in request.path_params.items():

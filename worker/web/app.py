@@ -59,9 +59,8 @@ def routes(store: OpenStore, configuration: Callable[[], Configuration], publish
     collector = StoreCollector(store, lambda: configuration().settings)
 
     def metrics(request: Request) -> Response:
-        """The metrics, in the format that the header Accept selects.
-
-        Status 500 if the store cannot be read: the scrape fails, and no old number is served.
+        """The metrics, in the format that the header Accept selects. Status 500 if the store cannot be read: the scrape
+        fails, and no old number is served.
         """
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         try:

@@ -46,10 +46,6 @@ async def _read(request: Request) -> bytes:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The fields of a JSON object. Raises ValueError if a field occurs twice.
-
-    Source: RFC 8259, section 4, which leaves open which of the values counts.
-    """
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a field occurs twice")

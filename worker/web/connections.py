@@ -69,9 +69,8 @@ class Connections:
                     connections._close(next(iter(connections._waiting)))
 
             def connection_lost(self, exc: Exception | None) -> None:
-                """Forget the connection.
-
-                A newer connection from the same host and port keeps its entry and its timer.
+                """Forget the connection. A newer connection from the same host and port keeps its entry and its
+                timer.
                 """
                 peer = _peer(self.transport.get_extra_info("peername"))
                 if peer is not None and connections._open.get(peer) is self.transport:
@@ -81,28 +80,16 @@ class Connections:
         return Limited
 
     def _close_after(self, peer: Peer, seconds: float) -> None:
-        """Close the connection of a peer after some seconds from now. Replaces its timer.
-
-        Needs the running event loop of the server.
-        """
         if (timer := self._timers.pop(peer, None)) is not None:
             timer.cancel()
         self._timers[peer] = asyncio.get_running_loop().call_later(seconds, self._close, peer)
 
     def _close(self, peer: Peer) -> None:
-        """Close a connection at once; bytes that are not sent yet are lost.
-
-        The peer must be open: KeyError otherwise.
-        """
         transport = self._open[peer]
         self._forget(peer)
         transport.abort()
 
     def _forget(self, peer: Peer) -> None:
-        """Forget a peer and cancel its timer, without closing the connection.
-
-        Does nothing for a peer that is not known.
-        """
         self._open.pop(peer, None)
         self._waiting.pop(peer, None)
         if (timer := self._timers.pop(peer, None)) is not None:

@@ -138,10 +138,6 @@ COUNTERS = (
 
 
 def _last_due(registry: ConfiguredRegistry) -> float:
-    """When a scheduled run was last due, in seconds since 1970 (UTC).
-
-    0: no schedule, the store does not have this cron line yet, or it has not been due since.
-    """
     measures, settings = registry.measures, registry.settings
     if settings.schedule is None or measures.cron_line_since is None or measures.cron_line != schedule_line(settings):
         return 0  # beat has not read this schedule yet, so it was never due
@@ -278,10 +274,7 @@ class StoreCollector(Collector):
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of one reading of the store.
-
-        Raises StoreError before the first metric.
-        """
+        """The metrics of one reading of the store. Raises StoreError before the first metric."""
         settings, now = self._settings(), self._now()
         with self._store() as store, store.read() as connection:
             measures = measure(connection)

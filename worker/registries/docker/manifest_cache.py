@@ -63,9 +63,8 @@ def unreported(images: Iterable[Image]) -> list[str]:
 
 
 def with_known_subjects(cache: ManifestCache, images: Sequence[Image], read: Read) -> tuple[Image, ...]:
-    """The images with their cached subjects; the subjects of the children of fallback lists are read as well.
-
-    An image whose manifest is neither cached nor read stays as it is. Manifests that are read are saved in `cache`.
+    """The images with their cached subjects; the subjects of the children of fallback lists are read as well. An image
+    whose manifest is neither cached nor read stays as it is. Manifests that are read are saved in `cache`.
     """
     listed = {child for image in images if listed_subject(image.tags) is not None for child in image.children or ()}
     unread = [image.digest for image in images if image.subject is None and image.digest in listed]
@@ -83,9 +82,8 @@ def with_subjects(images: Iterable[Image], manifests: Mapping[str, Manifest]) ->
 
 
 def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:
-    """Bytes of config and layers, each blob once, from the manifest; None: no blobs, or an impossible sum.
-
-    Impossible: more than MAX_BYTES. A registry need not check the sizes in a manifest, so the sum may be wrong.
+    """Bytes of config and layers, each blob once, from the manifest; None: no blobs, or an impossible sum. Impossible:
+    more than MAX_BYTES. A registry need not check the sizes in a manifest, so the sum may be wrong.
     """
     blobs = (*((config,) if config else ()), *layers)
     size = sum({blob.digest: blob.size for blob in blobs}.values())
@@ -93,10 +91,9 @@ def size_of(config: Blob | None, layers: Sequence[Blob]) -> int | None:
 
 
 def resolved(image: Image, manifest: Manifest | None) -> Image:
-    """The image with the facts of its manifest; `children` is None if the manifest could not be read.
-
-    Then every other fact, also `subject`, stays as it is.
-    `children` UNSET: the manifest is no index. `subject` UNSET: the manifest has none.
+    """The image with the facts of its manifest; `children` is None if the manifest could not be read. Then every other
+    fact, also `subject`, stays as it is. `children` UNSET: the manifest is no index. `subject` UNSET: the manifest has
+    none.
     """
     if manifest is None:
         return replace(image, children=None)

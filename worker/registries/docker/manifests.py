@@ -88,10 +88,9 @@ def about(name: str, reference: str) -> str:
 
 
 def manifest_request(method: Any, api: str, name: str, reference: str, **more: Any) -> Request:
-    """A request for a manifest. `api`: the base URL of the API, "https://registry.example.com/v2".
-
-    `name`: the full name of the repository. `reference`: a tag or a digest. `more`: further fields of Request; unless
-    they say otherwise, the request is repeatable.
+    """A request for a manifest. `api`: the base URL of the API, "https://registry.example.com/v2". `name`: the full
+    name of the repository. `reference`: a tag or a digest. `more`: further fields of Request; unless they say
+    otherwise, the request is repeatable.
     """
     url = f"{api}/{quote(name)}/manifests/{quote(reference, safe=':')}"
     facts: dict[str, Any] = {"about": about(name, reference), "repeatable": True}
@@ -104,10 +103,9 @@ def read_manifest(method: Any, api: str, name: str, reference: str, accept: str 
 
 
 def manifest(response: Response, digest: str) -> Manifest:
-    """The manifest in a response. Raises RegistryError, also if the body does not have this digest.
-
-    Raises NotFoundError (404), BrokenBodyError (the body has another digest, or is not JSON) and BadResponseError (it
-    breaks the protocol). Any other status: the error of `refusal`.
+    """The manifest in a response. Raises RegistryError, also if the body does not have this digest. Raises
+    NotFoundError (404), BrokenBodyError (the body has another digest, or is not JSON) and BadResponseError (it breaks
+    the protocol). Any other status: the error of `refusal`.
     """
     if not succeeded(response):
         raise refusal(response)
@@ -188,10 +186,8 @@ def _schema1(wire: WireManifest, media_type: str, digest: str) -> Manifest:
 
 
 def config_facts(body: bytes) -> tuple[datetime | None, dict[str, str]]:
-    """Build time and labels of an image, from its config. Raises BadResponseError.
-
-    The time is aware, UTC; None: absent or invalid. A label whose value is not a string is left out.
-    Source: OCI image specification, "Image Configuration".
+    """Build time and labels of an image, from its config. Raises BadResponseError. The time is aware, UTC; None: absent
+    or invalid. A label whose value is not a string is left out. Source: OCI image specification, "Image Configuration".
     """
     wire = decode(body, WireConfig)
     labels = (wire.config.labels if wire.config else None) or {}
@@ -220,10 +216,7 @@ def is_unknown_type(media_type: str | None) -> bool:
 
 
 def names(digest: str, body: bytes) -> bool:
-    """Whether the body has this digest.
-
-    False as well if the algorithm is not in DIGESTS.
-    """
+    """Whether the body has this digest. False as well if the algorithm is not in DIGESTS."""
     algorithm, _, encoded = digest.partition(":")
     return algorithm in DIGESTS and hashlib.new(algorithm, body).hexdigest() == encoded
 
@@ -257,9 +250,8 @@ def _base64url(text: str) -> bytes:
 
 
 def is_digest(text: str) -> bool:
-    """Whether the text is a digest of a supported algorithm.
-
-    The hexadecimal digits are in lower case. Source: OCI image specification, "Descriptors", "Digests".
+    """Whether the text is a digest of a supported algorithm. The hexadecimal digits are in lower case. Source: OCI
+    image specification, "Descriptors", "Digests".
     """
     algorithm, _, encoded = text.partition(":")
     return len(encoded) == DIGESTS.get(algorithm) and re.fullmatch("[0-9a-f]+", encoded) is not None
@@ -276,9 +268,8 @@ def refusal(response: Response) -> RegistryError:
 
 
 def error_text(response: Response) -> str:
-    """The codes, messages and details of all errors; empty if the body has another format.
-
-    To be searched, not to be shown: the text may have any length and several lines.
+    """The codes, messages and details of all errors; empty if the body has another format. To be searched, not to be
+    shown: the text may have any length and several lines.
     """
     keys = ("code", "message", "detail")
     return " ".join(text for *_, error in errors_of(response) for key in keys for text in _texts(error.get(key)))
@@ -294,7 +285,6 @@ def _texts(value: object) -> Iterator[str]:
 
 def errors_of(response: Response) -> Sequence[tuple[str, str, dict[str, Any]]]:
     """(code, message, whole error) of each error in a body; none if the body has another format, which is allowed.
-
     Raises no error. Source: OCI distribution specification, "Error Codes".
     """
     try:

@@ -79,9 +79,8 @@ def pull(name: str) -> Scopes:
 
 
 def host_and_port(address: SplitResult) -> str:
-    """Host and port in lower case, without the default port of the scheme.
-
-    A user name in the address stays, so such an address does not equal a plain host.
+    """Host and port in lower case, without the default port of the scheme. A user name in the address stays, so such an
+    address does not equal a plain host.
     """
     default = {"https": ":443", "http": ":80"}.get(address.scheme, "")
     return address.netloc.lower().removesuffix(default)

@@ -40,7 +40,6 @@ class PageGuard:
 
     def first_page(self, first: Hashable) -> None:
         """Call before the first page of a query. Raises BadResponseError: the guard has counted MAX_PAGES pages.
-
         Forgets which pages were requested, but not how many: the limit holds for all queries of a guard together.
         """
         self._requested, self._empty = set(), 0

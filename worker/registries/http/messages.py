@@ -92,9 +92,8 @@ def retry_after(response: Response) -> float | None:
 
 
 def http_date(text: str) -> datetime | None:
-    """An HTTP date as an instant (aware, UTC); None: invalid.
-
-    A time without a known zone counts as UTC. Source: RFC 9110, section 5.6.7.
+    """An HTTP date as an instant (aware, UTC); None: invalid. A time without a known zone counts as UTC. Source: RFC
+    9110, section 5.6.7.
     """
     try:
         moment = parsedate_to_datetime(text)

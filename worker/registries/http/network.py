@@ -108,10 +108,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _proxy_url(text: str, where: str) -> str:
-    """The URL without its path; the default scheme is http. Raises NetworkError, which does not quote the URL.
-
-    The result still contains the user name and the password. `where`: the source of the text, for the message.
-    """
+    """The URL without its path; the default scheme is http. Raises NetworkError, which does not quote the URL."""
     url = text if "://" in text else f"http://{text}"
     if not is_proxy_url(url):
         raise NetworkError(f"{where} is not a proxy URL; write http://HOST:PORT or https://HOST:PORT (not SOCKS)")
@@ -177,27 +174,23 @@ class Routes:
         return Route(proxy, (host,))  # the proxy resolves the host name
 
     def proxy(self, url: str, *, direct: bool) -> str | None:
-        """The URL of the proxy; None: no proxy. Raises NetworkError.
-
-        The URL may contain a password: for messages, use `proxy_name`. `direct`: never through a proxy.
-        The settings are read at the first call and then kept.
+        """The URL of the proxy; None: no proxy. Raises NetworkError. The URL may contain a password: for messages, use
+        `proxy_name`. `direct`: never through a proxy. The settings are read at the first call and then kept.
         """
         if self._proxies is None:
             self._proxies = proxies_of(self.network)
         return None if direct else self._proxies.of(url)
 
     def proxy_name(self, url: str, *, direct: bool) -> str:
-        """The proxy, for messages; empty: no proxy.
-
-        Host and port without the user name and the password. Raises NetworkError.
+        """The proxy, for messages; empty: no proxy. Host and port without the user name and the password. Raises
+        NetworkError.
         """
         proxy = self.proxy(url, direct=direct)
         return f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
 
     def allows_plain_http(self, url: str, *, direct: bool) -> bool:
-        """Whether plain http is allowed for this URL. `of` checks the addresses of the host, too.
-
-        `direct`: the request uses no proxy; only then is the metadata service allowed. Resolves no host name.
+        """Whether plain http is allowed for this URL. `of` checks the addresses of the host, too. `direct`: the request
+        uses no proxy; only then is the metadata service allowed. Resolves no host name.
         """
         host = urlsplit(url).hostname or ""
         if host == LINK_LOCAL_METADATA:

@@ -66,10 +66,9 @@ class BoundedLimiter:
 
     @contextmanager
     def until(self, moment: float) -> Iterator[None]:
-        """Refuse the requests of all threads, with TooLateError, once `time.monotonic()` reaches `moment`.
-
-        Also refuses a request whose wait for its slot ends after `moment`. `stopped` becomes False at the start. At the
-        end there is no limit, so two of these contexts must not overlap.
+        """Refuse the requests of all threads, with TooLateError, once `time.monotonic()` reaches `moment`. Also refuses
+        a request whose wait for its slot ends after `moment`. `stopped` becomes False at the start. At the end there is
+        no limit, so two of these contexts must not overlap.
         """
         self._not_after, self.stopped = moment, False
         try:

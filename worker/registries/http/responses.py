@@ -57,9 +57,8 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def decode_any_text(body: bytes, kind: type[T]) -> T | None:
-    """Like `decode`, with a lone surrogate for each byte that is not UTF-8; None: still not such JSON.
-
-    Raises no error. A text with a lone surrogate cannot be encoded as UTF-8, so the caller must escape it.
+    """Like `decode`, with a lone surrogate for each byte that is not UTF-8; None: still not such JSON. Raises no error.
+    A text with a lone surrogate cannot be encoded as UTF-8, so the caller must escape it.
     """
     try:
         return msgspec.convert(json.loads(body.decode(errors="surrogateescape")), kind)
@@ -68,9 +67,8 @@ def decode_any_text(body: bytes, kind: type[T]) -> T | None:
 
 
 def server_time(response: Response) -> datetime:
-    """The time of the server (aware, UTC). Raises BadResponseError: the header Date is absent or invalid.
-
-    In whole seconds. Source: RFC 9110, section 6.6.1.
+    """The time of the server (aware, UTC). Raises BadResponseError: the header Date is absent or invalid. In whole
+    seconds. Source: RFC 9110, section 6.6.1.
     """
     if response.date is None:
         raise BadResponseError("the response has no valid Date header, so the clocks cannot be compared")
@@ -95,9 +93,8 @@ def protects(words: str) -> bool:
 
 
 def without_names(words: str, names: Iterable[str] = ()) -> str:
-    """An error text without these names and without addresses: a repository may be called `protected`.
-
-    A name is removed as a whole word, in capital or small letters; an address is a word that contains `/`, `@` or `$`.
+    """An error text without these names and without addresses: a repository may be called `protected`. A name is
+    removed as a whole word, in capital or small letters; an address is a word that contains `/`, `@` or `$`.
     """
     for name in sorted(filter(None, names), key=len, reverse=True):
         words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", words, flags=re.IGNORECASE)

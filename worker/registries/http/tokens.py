@@ -34,9 +34,8 @@ class Tokens:
 
     @property
     def last(self) -> str | None:
-        """The last token, valid or not; never fetches one.
-
-        None: no token was fetched yet, or the last replacement failed.
+        """The last token, valid or not; never fetches one. None: no token was fetched yet, or the last replacement
+        failed.
         """
         token = self._token
         return token.value if token else None
@@ -78,9 +77,8 @@ class Tokens:
 
 
 def expiring_token(value: str, life: float, longest: float = 12 * HOUR) -> Token:
-    """A token that expires in `life` seconds; renewed after four fifths of them, or five minutes before the end.
-
-    The earlier of the two counts, and at the latest `longest` seconds from now. `life` 0 or less: it has expired.
+    """A token that expires in `life` seconds; renewed after four fifths of them, or five minutes before the end. The
+    earlier of the two counts, and at the latest `longest` seconds from now. `life` 0 or less: it has expired.
     """
     now = time.monotonic()
     early = min(life * 0.8, life - 300.0 if life > 600.0 else life, longest)
@@ -139,9 +137,8 @@ class SecretBearer:
 
 
 def read_credentials(secret: Secret) -> str:
-    """A secret with credentials. Raises SignInError.
-
-    Each call reads the file or the environment variable again, so a renewed secret needs no restart.
+    """A secret with credentials. Raises SignInError. Each call reads the file or the environment variable again, so a
+    renewed secret needs no restart.
     """
     try:
         return secret.read()

@@ -49,9 +49,8 @@ def put_manifest(api: str, name: str, reference: str, media_type: str, body: byt
 
 
 def blob_or_redirect(response: Response) -> Response | str:
-    """The response if it has a blob or a part of it; the URL if it is a redirect. Raises RegistryError.
-
-    NotFoundError: no such blob. The URL may be relative and is not checked: `redirect_request` does that.
+    """The response if it has a blob or a part of it; the URL if it is a redirect. Raises RegistryError. NotFoundError:
+    no such blob. The URL may be relative and is not checked: `redirect_request` does that.
     """
     if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("location")):
         return location
@@ -89,10 +88,9 @@ def check_pushed(response: Response, digest: str) -> None:
 
 
 def was_mounted(response: Response) -> bool:
-    """Whether a blob was mounted. 202: it was not, and the registry started an upload at the URL in Location.
-
-    404: it was not, without an upload. Raises RegistryError: any other status, also another 2xx.
-    Source: OCI distribution specification, "Mounting a blob from another repository".
+    """Whether a blob was mounted. 202: it was not, and the registry started an upload at the URL in Location. 404: it
+    was not, without an upload. Raises RegistryError: any other status, also another 2xx. Source: OCI distribution
+    specification, "Mounting a blob from another repository".
     """
     if response.status in (201, 202):
         return response.status == 201

@@ -138,9 +138,8 @@ class Client:
             return None
 
     def tag_digests(self, name: str, tags: Iterable[str]) -> dict[str, str]:
-        """Tag -> current digest, without the tags that no longer exist. Raises RegistryError.
-
-        One HEAD per tag, in parallel, and a GET where the HEAD names no digest; a 404 of the HEAD is final.
+        """Tag -> current digest, without the tags that no longer exist. Raises RegistryError. One HEAD per tag, in
+        parallel, and a GET where the HEAD names no digest; a 404 of the HEAD is final.
         """
         resolved = self.call_in_threads(lambda tag: self.resolve(name, tag, seen=True), tags)
         return {tag: manifest.digest for tag, manifest in resolved.items() if manifest is not None}
@@ -166,26 +165,23 @@ class Client:
         return {tag: manifest for tag, manifest in resolved.items() if manifest is not None}
 
     def fetch(self, name: str, reference: str, accept: str = manifests.ACCEPT) -> ResolvedManifest:
-        """Download a manifest and check its digest. Raises NotFoundError and any other RegistryError.
-
-        `reference`: a tag or a digest. BrokenBodyError: the body does not have the digest.
-        Source: OCI distribution specification, "Pulling manifests".
+        """Download a manifest and check its digest. Raises NotFoundError and any other RegistryError. `reference`: a
+        tag or a digest. BrokenBodyError: the body does not have the digest. Source: OCI distribution specification,
+        "Pulling manifests".
         """
         request = manifests.read_manifest("GET", self.api, name, reference, accept)
         return self.call(request, lambda response: protocol.fetched(response, reference), name)
 
     def manifest(self, name: str, digest: str, accept: str = manifests.ACCEPT) -> Manifest:
-        """Download and parse a manifest. Raises NotFoundError and any other RegistryError.
-
-        An error of the parser, a BadResponseError, names neither the registry nor the request.
+        """Download and parse a manifest. Raises NotFoundError and any other RegistryError. An error of the parser, a
+        BadResponseError, names neither the registry nor the request.
         """
         fetched = self.fetch(name, digest, accept)
         return manifests.parsed(fetched.body, fetched.media_type, digest)
 
     def config(self, name: str, digest: str) -> bytes:
-        """Download the config of an image and check its digest. Raises RegistryError.
-
-        NotFoundError: no such blob. BrokenBodyError: the blob has another digest. Follows up to REDIRECTS redirects.
+        """Download the config of an image and check its digest. Raises RegistryError. NotFoundError: no such blob.
+        BrokenBodyError: the blob has another digest. Follows up to REDIRECTS redirects.
         """
         body = self._blob(blobs.read_blob("GET", self.api, name, digest), name).body
         if not manifests.names(digest, body):
@@ -193,9 +189,8 @@ class Client:
         return body
 
     def has_blob(self, name: str, digest: str) -> bool:
-        """Whether the registry reports a blob or redirects to it. Raises RegistryError.
-
-        True does not prove that the blob can be downloaded: see `serves_blob`. A redirect is not followed.
+        """Whether the registry reports a blob or redirects to it. Raises RegistryError. True does not prove that the
+        blob can be downloaded: see `serves_blob`. A redirect is not followed.
         """
         request = blobs.read_blob("HEAD", self.api, name, digest)
         return self.call(

@@ -52,27 +52,21 @@ class CurrentTags:
             return {tag: self._digests[tag] for tag in wanted if tag in self._digests}
 
     def last(self) -> frozenset[str]:
-        """The tags of the last list.
-
-        Empty as well before the first list. Sends no request, but waits while another thread reads tags.
+        """The tags of the last list. Empty as well before the first list. Sends no request, but waits while another
+        thread reads tags.
         """
         with self._lock:
             return frozenset(self._tags)
 
     def since(self, moment: float) -> frozenset[str]:
-        """The tags of a list that was requested at `moment` (time.monotonic()) or later. Raises RegistryError.
-
-        Empty as well if the registry does not know the repository. BadResponseError: the list may be truncated.
+        """The tags of a list that was requested at `moment` (time.monotonic()) or later. Raises RegistryError. Empty as
+        well if the registry does not know the repository. BadResponseError: the list may be truncated.
         """
         with self._lock:
             self._list(moment)
             return frozenset(self._tags)
 
     def _list(self, moment: float) -> None:
-        """List the tags again if the last list was requested before `moment`. Raises RegistryError.
-
-        The caller holds the lock. A new list discards all digests; if the request fails, the last list stays.
-        """
         if self._asked_at < moment:
             asked_at = time.monotonic()
             self._tags, self._digests = self._client.tags(self._repository) or (), {}
@@ -103,10 +97,7 @@ class CurrentTags:
         return self._below[digest]
 
     def _tagged_manifest(self, digest: str) -> Manifest:
-        """The manifest of a tag. If it was deleted meanwhile, what it needed is unknown.
-
-        Raises BadResponseError: it was deleted, or its media type is unknown. Raises any other RegistryError.
-        """
+        """The manifest of a tag. If it was deleted meanwhile, what it needed is unknown."""
         try:
             return self._manifest(digest)
         except NotFoundError:

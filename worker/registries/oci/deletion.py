@@ -34,10 +34,9 @@ DELETION_DISABLED = (
 
 
 def delete_manifest(api: str, name: str, digest: str, seconds: float, not_after: float | None) -> Request:
-    """A deletion by digest: by tag, some registries delete the tag only and keep the manifest.
-
-    `seconds`: the time-out; the call may take so long even if `Retries` allows less. `not_after`: `time.monotonic()`.
-    Raises BadResponseError: `digest` is not a digest. Source: OCI distribution specification, "Deleting Manifests".
+    """A deletion by digest: by tag, some registries delete the tag only and keep the manifest. `seconds`: the time-out;
+    the call may take so long even if `Retries` allows less. `not_after`: `time.monotonic()`. Raises BadResponseError:
+    `digest` is not a digest. Source: OCI distribution specification, "Deleting Manifests".
     """
     if not manifests.is_digest(digest):
         raise BadResponseError(f"refused to delete by anything but a digest: {one_line(digest, 80)!r}")
@@ -78,9 +77,8 @@ def check_deletion(response: Response, url: str = "", name: str = "", tags: Iter
 
 
 def allows_deletion(response: Response) -> bool | None:
-    """False: by its header Allow, the registry is read-only now; None: not reported.
-
-    `response`: to OPTIONS for a manifest. Never True: a registry with disabled deletions may still name DELETE there.
+    """False: by its header Allow, the registry is read-only now; None: not reported. `response`: to OPTIONS for a
+    manifest. Never True: a registry with disabled deletions may still name DELETE there.
     """
     allowed = _allowed(response) if succeeded(response) or response.status == 405 else set()
     return None if not allowed or "DELETE" in allowed else False

@@ -81,7 +81,6 @@ class Oci(HttpDriver):
 
     def repositories(self) -> Iterator[str]:
         """As in the interface. Paths that are all configured without wildcards need no request; they may not exist.
-
         Otherwise raises NotFoundError if there is no catalog. A glob whose credentials were refused is yielded like a
         path; `images` then raises the refusal.
         """
@@ -292,7 +291,6 @@ class Oci(HttpDriver):
         return tuple(sorted(expected - remaining))
 
     def _is_gone(self, repository: str, digest: str) -> bool:
-        """Whether the registry reports that a digest does not exist; False: it exists, or the request failed."""
         try:
             return self._client.resolve(repository, digest, seen=True) is None
         except RegistryError:

@@ -117,11 +117,7 @@ class Listing:
         return [digest for digest, is_there in existing.items() if is_there]
 
     def _subjects_of(self, digest: str) -> tuple[str, ...]:
-        """The subjects of an image, for example the image that a signature signs, which may be untagged.
-
-        By its manifest and its tags, not by the referrers API. Complete digests only; a subject may not exist.
-        Source of the tags: OCI distribution specification, "Referrers Tag Schema", and cosign.
-        """
+        """The subjects of an image, for example the image that a signature signs, which may be untagged."""
         manifest, tags = self._read[digest], tuple(self._tags.get(digest, ()))
         subjects = {*subjects_of(Image(digest=digest, tags=tags)), None if manifest is None else manifest.subject}
         subjects.add(listed_subject(tags))  # it may not exist; a tag contains only the beginning of a long digest
@@ -223,18 +219,14 @@ class Listing:
         return max(known) if known and len(known) == len(times) else None
 
     def _is_artifact(self, digest: str) -> bool:
-        """Whether a digest is an artifact, such as a build attestation, and not an image.
-
-        False as well if its manifest was not read.
-        """
+        """Whether a digest is an artifact, such as a build attestation, and not an image."""
         manifest = self._read.get(digest)
         return manifest is not None and bool(manifest.artifact_type)
 
 
 def referrers_by_subject(images: Iterable[Image]) -> Mapping[str, Sequence[str]]:
-    """The digests of the referrers, by the digest of their subject.
-
-    An image without a subject, or with an unreported one, is left out.
+    """The digests of the referrers, by the digest of their subject. An image without a subject, or with an unreported
+    one, is left out.
     """
     referrers: defaultdict[str, list[str]] = defaultdict(list)
     for image in images:
@@ -244,9 +236,8 @@ def referrers_by_subject(images: Iterable[Image]) -> Mapping[str, Sequence[str]]
 
 
 def manifest_of(image: Image) -> Manifest | None:
-    """The manifest of an image of an earlier listing; None: it could not be read.
-
-    Without config, layers and labels, so it must not be cached.
+    """The manifest of an image of an earlier listing; None: it could not be read. Without config, layers and labels, so
+    it must not be cached.
     """
     if image.children is None:
         return None
@@ -256,9 +247,8 @@ def manifest_of(image: Image) -> Manifest | None:
 
 
 def plausible(build_time: datetime | None, now: datetime) -> datetime | None:
-    """The build time; None if it is impossible.
-
-    Impossible: in LAST_FAKE_YEAR or before, or more than CLOCK_SKEW after `now`. Both times are aware.
+    """The build time; None if it is impossible. Impossible: in LAST_FAKE_YEAR or before, or more than CLOCK_SKEW after
+    `now`. Both times are aware.
     """
     if build_time is None or build_time.year <= LAST_FAKE_YEAR or build_time > now + CLOCK_SKEW:
         return None

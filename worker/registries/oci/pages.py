@@ -32,9 +32,8 @@ class PageSize:
 
 
 def linked_list(ask: Ask, registry: str, about: str) -> tuple[str, ...] | None:
-    """Every row once, of a list whose pages are connected by Link only; None: no such list.
-
-    Raises BadResponseError: the list does not end, or the next page does not exist. Raises any other RegistryError.
+    """Every row once, of a list whose pages are connected by Link only; None: no such list. Raises BadResponseError:
+    the list does not end, or the next page does not exist. Raises any other RegistryError.
     """
     listing = _Listing(ask, registry, about)
     return None if listing.read({}) is None else tuple(listing.rows)

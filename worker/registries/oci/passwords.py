@@ -143,10 +143,7 @@ def _entry_of(section: object, server: str, below: str = "") -> Any:
 
 
 def _names_server(key: str, server: str, below: str) -> bool:
-    """Whether a key names this server, or a parent path of `below` on it.
-
-    `below` empty: only a key without a path. Source of the paths: containers-auth.json(5).
-    """
+    """Whether a key names this server, or a parent path of `below` on it."""
     host, path = _host_and_path(key)
     return host == _host_and_path(server)[0] and (not path or f"{below}/".startswith(f"{path}/"))
 
@@ -213,10 +210,7 @@ def _ask_helper(helper: str, server: str, others: Iterable[str] = ()) -> Token:
 
 
 def _run_command(credentials: Credentials) -> Token:
-    """The credentials that a command prints. Raises SignInError.
-
-    The command cannot be started, fails, takes longer than SECONDS, or prints no credentials or expired ones.
-    """
+    """The credentials that a command prints. Raises SignInError."""
     program = credentials.command[0]
     code, output = _run(credentials.command, credentials.folder, b"")
     if code:

@@ -96,10 +96,9 @@ def _get(url: str, what: str, query: Mapping[str, str] | None = None) -> Request
 
 
 def refusal(response: Response) -> RegistryError:
-    """The error of a response that is not 2xx. A 401 after a new token means a missing permission.
-
-    So a 401 with a Bearer challenge is a PermissionDeniedError, any other 401 a SignInError.
-    Source: distribution's token specification; a token server may grant less than was requested.
+    """The error of a response that is not 2xx. A 401 after a new token means a missing permission. So a 401 with a
+    Bearer challenge is a PermissionDeniedError, any other 401 a SignInError. Source: distribution's token
+    specification; a token server may grant less than was requested.
     """
     error = manifests.refusal(response)
     if response.status == 401 and find_challenge("bearer", response.headers.get("www-authenticate", "")):
@@ -220,9 +219,8 @@ def fetched(response: Response, reference: str) -> ResolvedManifest:
 
 
 def time_of(response: Response, api: str) -> datetime:
-    """The time of the registry, from the response to `ping`. Raises RegistryError.
-
-    Aware, UTC. NotFoundError: no registry answers there. BadResponseError: no valid header Date.
+    """The time of the registry, from the response to `ping`. Raises RegistryError. Aware, UTC. NotFoundError: no
+    registry answers there. BadResponseError: no valid header Date.
     """
     if response.status == 404:
         raise NotFoundError(f"HTTP 404: no registry answers at {api}/", status=404)
@@ -235,9 +233,8 @@ def is_name(path: str) -> bool:
 
 
 def address(base: str, target: str) -> SplitResult | None:
-    """The absolute URL of a link; None: invalid.
-
-    A server chose the link, so it may lead to any scheme and host: the caller must check what it uses.
+    """The absolute URL of a link; None: invalid. A server chose the link, so it may lead to any scheme and host: the
+    caller must check what it uses.
     """
     try:
         return urlsplit(urljoin(base, target))

@@ -71,10 +71,6 @@ class Referrers:
         return referrers or ()
 
     def _page(self, name: str, digest: str, query: Mapping[str, str]) -> Page | None:
-        """A page of referrers; None: no such API, or a 401 without a challenge. Raises RegistryError.
-
-        The first page proves that the registry has the API: from then on its failures count.
-        """
         try:
             page = self._ask(name, digest, query, self._works)
         except UnchallengedError:  # the other requests of this listing succeeded

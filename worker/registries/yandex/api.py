@@ -123,9 +123,8 @@ def listing(url: str, about: str, query: dict[str, str], token: str, page_size: 
 
 
 def parse_body(response: Response, kind: type[T]) -> T:
-    """The body of a successful response. Raises the error that any other response means.
-
-    Raises BrokenBodyError (not JSON) and BadResponseError (other JSON than `kind`).
+    """The body of a successful response. Raises the error that any other response means. Raises BrokenBodyError (not
+    JSON) and BadResponseError (other JSON than `kind`).
     """
     if succeeded(response):
         return decode(response.body, kind)
@@ -133,9 +132,8 @@ def parse_body(response: Response, kind: type[T]) -> T:
 
 
 def registry(response: Response, registry_id: str) -> WireRegistry:
-    """The registry with this id. Raises RegistryError.
-
-    NotFoundError: no such registry. BadResponseError: the response is about another one.
+    """The registry with this id. Raises RegistryError. NotFoundError: no such registry. BadResponseError: the response
+    is about another one.
     """
     parsed = parse_body(response, WireRegistry)
     if parsed.id != registry_id:
@@ -156,9 +154,8 @@ def refusal(response: Response) -> RegistryError:
 
 
 def parse_status(body: bytes) -> Status | None:
-    """The body as a google.rpc.Status; None: it is something else, such as a proxy's HTML page.
-
-    Any other JSON object may pass: only a `code` in CODE_NAMES proves a Status.
+    """The body as a google.rpc.Status; None: it is something else, such as a proxy's HTML page. Any other JSON object
+    may pass: only a `code` in CODE_NAMES proves a Status.
     """
     try:
         return msgspec.json.decode(body, type=Status)
@@ -197,9 +194,8 @@ def operation_to_error(status: Status) -> RegistryError:
 
 
 def operation(response: Response) -> Operation:
-    """The state of an operation. Raises RegistryError.
-
-    It has ended only if `done` is true: `error` may be set before. BadResponseError: it has no valid id.
+    """The state of an operation. Raises RegistryError. It has ended only if `done` is true: `error` may be set before.
+    BadResponseError: it has no valid id.
     """
     parsed = parse_body(response, Operation)
     if not IDENTIFIER.fullmatch(parsed.id or ""):
@@ -215,9 +211,8 @@ def page_token(token: str | None) -> str:
 
 
 def parse_blob(wire: WireBlob) -> Blob:
-    """The blob of a wire record; an absent size is 0 bytes.
-
-    Raises BadResponseError: the digest is absent or invalid, or the size is no number of bytes.
+    """The blob of a wire record; an absent size is 0 bytes. Raises BadResponseError: the digest is absent or invalid,
+    or the size is no number of bytes.
     """
     if not BLOB_DIGEST.fullmatch(wire.digest or ""):
         bad(f"a blob with the digest {wire.digest!r}")

@@ -110,9 +110,8 @@ class YandexRegistry(HttpDriver):
         return None
 
     def operation_failure(self, operation: api.Operation, label: str) -> RegistryError | None:
-        """The error of an ended operation; None: it succeeded.
-
-        Returned, not raised: its kind is that of `api.operation_to_error`. `label`: the request, for its message.
+        """The error of an ended operation; None: it succeeded. Returned, not raised: its kind is that of
+        `api.operation_to_error`. `label`: the request, for its message.
         """
         if operation.error is None:
             return None

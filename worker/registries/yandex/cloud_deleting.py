@@ -84,7 +84,6 @@ class ArtifactDeleter:
 
     def requested(self, path: str) -> set[str]:
         """The live set of digests in a folder whose deletion this process requested: they may be gone at any moment.
-
         All threads share it: copy it before a loop. `delete` removes a digest again if nothing can have been deleted.
         """
         with self._lock:

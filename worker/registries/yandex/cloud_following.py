@@ -198,10 +198,7 @@ def untagged_leftovers(
 
 
 def _is_not_newer(artifact: Artifact, image: Image) -> bool:
-    """Whether an artifact is certainly no newer than the image. A newer one was pushed during the deletion.
-
-    False as well if one of the two times is unknown.
-    """
+    """Whether an artifact is certainly no newer than the image. A newer one was pushed during the deletion."""
     times = (artifact.created_at, image.created_at)
     return times[0] is not None and times[1] is not None and times[0] <= times[1]
 

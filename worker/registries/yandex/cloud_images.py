@@ -59,9 +59,8 @@ def likely_folder(path: str, name: str, registry_id: str) -> str:
 
 
 def is_in_folder(path: str, name: str, registry_id: str, folder: str) -> bool:
-    """Whether an artifact in the listing of this folder is in the folder itself. Raises BadResponseError.
-
-    `path`, `name`: as reported. If the path may mean two folders, the artifact is in either.
+    """Whether an artifact in the listing of this folder is in the folder itself. Raises BadResponseError. `path`,
+    `name`: as reported. If the path may mean two folders, the artifact is in either.
     """
     candidates = possible_folders(path, name, registry_id)
     return folder in (candidates.as_full, candidates.as_parent)
@@ -115,10 +114,8 @@ class Folder:
 
 
 def tags_of(artifact: Artifact) -> tuple[str, ...]:
-    """The tags of an artifact: its name, and the tags in its properties. Raises BadResponseError.
-
-    Each once; empty: untagged. A name that is a digest, or no valid tag, does not count; a property with an invalid tag
-    is an error.
+    """The tags of an artifact: its name, and the tags in its properties. Raises BadResponseError. Each once; empty:
+    untagged. A name that is a digest, or no valid tag, does not count; a property with an invalid tag is an error.
     """
     named = () if is_named_by_digest(artifact) or not TAG.fullmatch(artifact.name) else (artifact.name,)
     in_properties = (tag for key, text in artifact.properties.items() if TAGS.fullmatch(key) for tag in _split(text))
@@ -126,9 +123,8 @@ def tags_of(artifact: Artifact) -> tuple[str, ...]:
 
 
 def is_named_by_digest(artifact: Artifact) -> bool:
-    """Whether the name of the artifact is a digest in some notation, and therefore no tag.
-
-    A name of the form sha256:… counts even if it is the digest of another image.
+    """Whether the name of the artifact is a digest in some notation, and therefore no tag. A name of the form sha256:…
+    counts even if it is the digest of another image.
     """
     digits = artifact.digest.removeprefix("sha256:")
     return artifact.name in (artifact.digest, digits, f"sha256-{digits}") or bool(IMAGE_DIGEST.fullmatch(artifact.name))

@@ -89,9 +89,8 @@ class ArtifactsByFolder:
         return sorted(self._certain)
 
     def take(self, folder: str) -> list[Artifact] | None:
-        """The artifacts of a folder, the newer copy of a repeated row last; None: no artifacts, or taken before.
-
-        Call `finish` before. An artifact that is `broken` is included.
+        """The artifacts of a folder, the newer copy of a repeated row last; None: no artifacts, or taken before. Call
+        `finish` before. An artifact that is `broken` is included.
         """
         positions = self._certain.pop(folder, None)
         return None if positions is None else [artifact for artifact, _, _ in self._read(positions)]

@@ -175,9 +175,8 @@ def parse_artifact(response: Response, artifact_id: str) -> Artifact | None:
 
 
 def is_active(row: WireArtifact) -> bool:
-    """Whether a row is neither deleted, not even softly, nor being created or deleted.
-
-    An absent status counts as active. Only `properties` can report a soft deletion.
+    """Whether a row is neither deleted, not even softly, nor being created or deleted. An absent status counts as
+    active. Only `properties` can report a soft deletion.
     """
     soft = any(
         SOFTLY_DELETED.fullmatch(name) and str(value).lower() not in FALSE_VALUES

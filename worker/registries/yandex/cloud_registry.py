@@ -110,10 +110,7 @@ class YandexCloudRegistry(YandexRegistry):
         return tuple(images_of(self._folders.since(repository, since), self._id).values())
 
     def _pages(self, path: str | None) -> Iterator[Sequence[WireArtifact]]:
-        """The artifacts of a folder; None: of the whole registry.
-
-        Rows of any kind, page by page; a row may be repeated. Raises RegistryError.
-        """
+        """The artifacts of a folder; None: of the whole registry."""
         return self.pages(
             lambda token: protocol.list_artifacts(self._root, self._id, path, token, self.page_size),
             lambda response: protocol.page(response, self._id),

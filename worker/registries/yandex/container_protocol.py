@@ -81,9 +81,8 @@ def delete_image(root: str, image_id: str, about: str, idempotency_key: str, not
 
 
 def images_page(response: Response, name: str) -> ListingPage:
-    """A page of the images of the repository with this full name. Raises RegistryError.
-
-    BadResponseError: a single invalid row is enough. Rows with the same digest are not merged.
+    """A page of the images of the repository with this full name. Raises RegistryError. BadResponseError: a single
+    invalid row is enough. Rows with the same digest are not merged.
     """
     page = parse_body(response, WireImages)
     return ListingPage([image_of(row, name) for row in page.images or ()], page_token(page.next_page_token))

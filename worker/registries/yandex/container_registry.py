@@ -98,10 +98,7 @@ class YandexContainerRegistry(YandexRegistry):
         return self._outcome(operation, f"GET operation {deletion.operation_id}") if operation else deletion
 
     def _outcome(self, operation: api.Operation, label: str) -> Deletion:
-        """The outcome of an ended operation. Raises its error.
-
-        The kind of the error is that of `api.operation_to_error`. `label`: the request, for its message.
-        """
+        """The outcome of an ended operation. Raises its error."""
         if (error := self.operation_failure(operation, label)) is not None:
             raise error
         return Deletion(operation.id or "", done=bool(operation.done))

@@ -60,9 +60,8 @@ def open_tokens(settings: RegistrySettings, http: Http) -> Tokens:
 
 
 def iam_tokens(secret: Secret) -> Tokens:
-    """A configured IAM token, reread at each use, so that a renewed file needs no restart.
-
-    Reads nothing yet: `current` raises SignInError if the secret cannot be read, or is no token.
+    """A configured IAM token, reread at each use, so that a renewed file needs no restart. Reads nothing yet: `current`
+    raises SignInError if the secret cannot be read, or is no token.
     """
     return Tokens(
         lambda: Token(check_token(read_credentials(secret), secret.where), refresh_at=0.0, expires_at=0.0),
@@ -197,9 +196,8 @@ def _iam_token(response: Response, where: str) -> Token:
 
 
 def check_token(token: str, where: str) -> str:
-    """The token, if it is valid in a header. Raises SignInError, which does not show it.
-
-    Valid: 1 to 8,000 printable ASCII characters without spaces. `where`: its source, for the message.
+    """The token, if it is valid in a header. Raises SignInError, which does not show it. Valid: 1 to 8,000 printable
+    ASCII characters without spaces. `where`: its source, for the message.
     """
     if not PRINTABLE.fullmatch(token):
         raise SignInError(f"{where}: not a token (empty, too long, or with characters that no token has)")
