@@ -118,6 +118,18 @@ def test_every_task_has_its_queue_and_every_queue_its_node():
     assert [name for name, route in ROUTES.items() if route["queue"] == "gc.scan"] == ["gc.scan", "gc.verify"]
 
 
+@pytest.mark.parametrize(("old", "new"), [("gc.look", "gc.recheck"), ("gc.evidence", "gc.refresh_evidence")])
+def test_a_task_answers_its_name_of_the_version_before(old, new):
+    """A worker of that version may have published messages that still wait."""
+    before, now = tasks.app.tasks[old], tasks.app.tasks[new]
+    assert before.run.__wrapped__ is now.run.__wrapped__
+    assert (before.time_limit, before.soft_time_limit, ROUTES[old]) == (
+        now.time_limit,
+        now.soft_time_limit,
+        ROUTES[new],
+    )
+
+
 def test_the_password_comes_from_its_secret_and_is_shown_nowhere(sandbox, conf):
     (sandbox.folder / "redis-url").write_text("redis://:s3cret@127.0.0.1:6379/0\n")
     sandbox.write(redis={"file": "redis-url"})

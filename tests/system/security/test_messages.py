@@ -48,6 +48,7 @@ UNKNOWN = [
     ("gc.due", ["nowhere"]),
     ("gc.scan", ["no-such-run"]),
     ("gc.recheck", ["no-such-run", "shop/api"]),
+    ("gc.look", ["no-such-run", "shop/api"]),  # its name in the version before
     ("gc.delete_batch", ["no-such-run", 1]),
 ]
 
