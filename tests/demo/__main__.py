@@ -200,7 +200,7 @@ def main() -> int:
             on.push_more()
             by_hand = demo.command("sweep", "production", "--wait")
             demo.command("runs")
-            headline("Reclaimed bytes, as Prometheus and the registry tell them")
+            headline("Reclaimed bytes, according to Prometheus and to the registry")
             ok = demo.compare() and ok and by_hand == 0
             ok = on.troubles() == [] and ok
             headline("The last of the audit")
