@@ -181,8 +181,7 @@ def test_an_abort_stops_a_run_before_its_next_deletion(
 def test_an_aborted_run_resolves_begun_deletions(simulator: Simulator, make_harness: MakeHarness) -> None:
     push_old(simulator, 6)
     harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     simulator.switch(operations="never_done")
     working = threading.Thread(target=harness.carry_out, args=(task_calls,))
     working.start()
@@ -205,8 +204,7 @@ def test_the_files_mode_is_read_again_with_every_intent(
 ) -> None:
     push_old(simulator)
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     match way:
         case "dry-run":
             harness.rewrite(mode="dry-run")

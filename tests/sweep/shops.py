@@ -75,13 +75,6 @@ def first_deletion(harness: Harness) -> tuple[str, list[TaskCall]]:
     return run_id, task_calls
 
 
-def rechecked(harness: Harness) -> tuple[str, list[TaskCall]]:
-    """A run whose repository was rechecked, and the task calls of its batches."""
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.recheck")
-    return run_id, [*task_calls[1:], *harness.do(task_calls[0])]
-
-
 def stored_batches(harness: Harness, run_id: str) -> dict[str, int]:
     """Path -> number."""
     with harness.store.read() as connection:

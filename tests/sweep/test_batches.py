@@ -61,8 +61,7 @@ def test_two_workers_with_the_same_batch_delete_once(simulator: Simulator, make_
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     simulator.switch(latency=0.02)
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
 
     threads = [threading.Thread(target=harness.do, args=(task_calls[0],)) for _ in range(4)]
     for thread in threads:
@@ -90,8 +89,7 @@ def test_a_worker_that_lost_its_lease_stops(simulator: Simulator, make_harness: 
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY)
     harness = make_harness(rate={"requests_per_second": 500, "concurrency": 1})
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     simulator.fault("latency", method="GET", path="/images/", times=1, seconds=1.0)
     slow = threading.Thread(target=harness.do, args=(task_calls[0],))
     slow.start()

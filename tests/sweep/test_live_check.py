@@ -11,7 +11,7 @@ from tests.support.harness import Harness
 from tests.support.oci.fake import FakeRegistry
 from tests.support.oci.manifests import Pushed
 from tests.support.simulator.client import Simulator
-from tests.sweep.shops import DAY, PATH, STILL_NEEDED, Shop, first_deletion, rechecked, stored_batches
+from tests.sweep.shops import DAY, PATH, STILL_NEEDED, Shop, first_deletion, stored_batches
 from worker.runs import lifecycle, tags_read
 from worker.runs.lifecycle import TaskCall
 from worker.store import sweeping
@@ -26,7 +26,7 @@ def test_an_index_pushed_after_the_recheck_keeps_planned_images(shop: Shop, tag:
     other = shop.push("pr-3", content="e")
     shop.push("production", content="kept")
     harness = shop.harness()
-    run_id, task_calls = rechecked(harness)
+    run_id, task_calls = harness.plan_and_recheck()
 
     index = shop.push_index(*planned, tag=tag)
     harness.carry_out(task_calls)
@@ -137,6 +137,13 @@ class TestOwnersRightNow:
         harness.store.dispose()
 
 
+def lines_of(fake: FakeRegistry, harness: Harness, task_call: TaskCall) -> list[str]:
+    """The first lines of the requests that a task call sends."""
+    before = len(fake.requests)
+    harness.do(task_call)
+    return [request.line for request in fake.requests[before:]]
+
+
 class TestMoreTagsThanAreReadInASecond:
     """Where only tags are listed, every tag is read before a batch, if that takes no longer than 30 s."""
 
@@ -153,7 +160,7 @@ class TestMoreTagsThanAreReadInASecond:
         self, fake: FakeRegistry, tmp_path: Path, adopted: bool
     ) -> None:
         shop, harness, old = self.planned(fake, tmp_path)
-        run_id, task_calls = rechecked(harness)
+        run_id, task_calls = harness.plan_and_recheck()
         if adopted:
             shop.push_index(old, tag="production")
         else:
@@ -167,11 +174,8 @@ class TestMoreTagsThanAreReadInASecond:
 
     def test_reads_only_tags_not_known_manifests_again(self, fake: FakeRegistry, tmp_path: Path) -> None:
         _, harness, old = self.planned(fake, tmp_path, rate=1000)
-        _, task_calls = rechecked(harness)
-        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
-        before = len(fake.requests)
-        harness.do(task_calls[0])
-        lines = [request.line for request in fake.requests[before:]]
+        _, task_calls = harness.plan_and_recheck()
+        lines = lines_of(fake, harness, task_calls[0])
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) == 2 * 28
         assert {line for line in lines if line.startswith("GET") and "sha256" in line} == {
             f"GET /v2/{PATH}/manifests/{old}"  # its bytes are saved
@@ -183,12 +187,9 @@ class TestMoreTagsThanAreReadInASecond:
     ) -> None:
         monkeypatch.setattr(tags_read, "TAGS_SECONDS", 1.0)  # of 20 tags a second: more than there are
         _, harness, old = self.planned(fake, tmp_path)
-        run_id, task_calls = rechecked(harness)
-        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
-        before = len(fake.requests)
-        harness.do(task_calls[0])
+        run_id, task_calls = harness.plan_and_recheck()
+        lines = lines_of(fake, harness, task_calls[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
-        lines = [request.line for request in fake.requests[before:]]
         assert not [line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]
         harness.store.dispose()
 
@@ -197,8 +198,8 @@ class TestMoreTagsThanAreReadInASecond:
     ) -> None:
         monkeypatch.setattr(deletion, "START_NO_IMAGE_AFTER", 1.0)  # reading 30 tags takes 1.5 s
         _, harness, old = self.planned(fake, tmp_path)
-        run_id, task_calls = rechecked(harness)
-        harness.do(harness.carry_out(task_calls, until="gc.delete_batch")[0])
+        run_id, task_calls = harness.plan_and_recheck()
+        harness.do(task_calls[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
         assert "not_compared_again" not in {warning["code"] for warning in harness.run(run_id).warnings}
         harness.store.dispose()
@@ -208,12 +209,9 @@ class TestMoreTagsThanAreReadInASecond:
     ) -> None:
         monkeypatch.setattr(batches, "BEGIN_BY", 0.5)
         _, harness, old = self.planned(fake, tmp_path)
-        run_id, task_calls = rechecked(harness)
-        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
-        before = len(fake.requests)
-        harness.do(task_calls[0])
+        run_id, task_calls = harness.plan_and_recheck()
+        lines = lines_of(fake, harness, task_calls[0])
         assert harness.outcomes(run_id) == {old: ("deleted", None)}
-        lines = [request.line for request in fake.requests[before:]]
         assert len([line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]) < 15
         (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "not_compared_again")
         assert warning["message"].startswith("shop/api: its deletions are compared with a listing")
@@ -235,12 +233,10 @@ class TestMoreTagsThanAreReadInASecond:
                 connection, run_id, numbers["shop/web"], owner="another", now=now, until=now + timedelta(minutes=1)
             )
             connection.execute(update(run).values(deleted=1))  # the run's first deletion was another's, and is done
-        before = len(fake.requests)
 
-        harness.do(TaskCall("gc.delete_batch", (run_id, numbers[PATH])))
+        lines = lines_of(fake, harness, TaskCall("gc.delete_batch", (run_id, numbers[PATH])))
 
         assert harness.outcomes(run_id)[old] == ("deleted", None)
-        lines = [request.line for request in fake.requests[before:]]
         assert not [line for line in lines if line.startswith("HEAD") and "/manifests/v" in line]
         (warning,) = (warning for warning in harness.run(run_id).warnings if warning["code"] == "not_compared_again")
         assert "during 1 other batches of this run" in warning["message"]

@@ -83,8 +83,7 @@ def test_a_restart_during_a_recheck_skips_no_repository(fake: FakeRegistry, harn
 @pytest.mark.parametrize("seconds", [4.0, 12.0])
 def test_waits_once_for_a_proxy_without_its_registry(fake: FakeRegistry, harness: Harness, seconds: float) -> None:
     fake.fill("shop/api", 30)
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     fake.fault("status", status=502, times=None)
     threading.Timer(seconds, fake.heal).start()
     began = time.monotonic()

@@ -41,8 +41,7 @@ def test_a_clock_set_back_while_deleting_stops_the_run(
     make_harness: MakeHarness, simulator: Simulator, used: Path
 ) -> None:
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=20), tick=True):
         harness.carry_out(task_calls)
     assert (harness.run(run_id).outcome, harness.run(run_id).deleted) == ("failed", 0)
@@ -54,8 +53,7 @@ def test_a_wrong_clock_of_the_registry_while_deleting_stops_the_run(
     make_harness: MakeHarness, simulator: Simulator, used: Path
 ) -> None:
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     simulator.switch(clock_skew=-3600.0)
     harness.carry_out(task_calls)
     assert (harness.run(run_id).outcome, harness.run(run_id).deleted) == ("failed", 0)

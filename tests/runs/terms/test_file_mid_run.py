@@ -36,8 +36,7 @@ def with_accepted_deletions(simulator: Simulator, harness: Harness) -> str:
     for number in range(3):
         simulator.push("shop/api", tags=[f"pr-{number}"], age=30 * DAY, layers=[100 + number])
     simulator.push("shop/api", tags=["v1"], age=30 * DAY)
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     task_calls = harness.carry_out([*task_calls[1:], *harness.do(task_calls[0])], until="gc.delete_batch")
     simulator.switch(operation_seconds_from=5.0, operation_seconds_to=5.0)
     harness.do(task_calls[0])

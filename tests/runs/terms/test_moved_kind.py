@@ -170,8 +170,7 @@ class TestARunOfTheFormerKind:
     ) -> None:
         pushed = push_old(simulator)
         harness = make_harness()
-        run_id, task_calls = harness.plan()
-        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+        run_id, task_calls = harness.plan_and_recheck()
 
         move(harness)
         harness.carry_out(task_calls)
@@ -187,8 +186,7 @@ class TestARunOfTheFormerKind:
     ) -> None:
         (digest,) = push_old(simulator, 1)
         harness = make_harness()
-        run_id, task_calls = harness.plan()
-        task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+        run_id, task_calls = harness.plan_and_recheck()
         simulator.fault("status", method="DELETE", status=503)
         harness.carry_out(task_calls)
         simulator.no_faults()

@@ -37,8 +37,7 @@ def test_a_tag_that_moves_before_the_reading_keeps_its_image(
 ) -> None:
     image = simulator.push("shop/api", tags=["pr-1"], age=30 * DAY)
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     path = f"/images/{image['id']}"
     simulator.before(moment, path, "tag", repository="shop/api", reference=image["digest"], tag="stable")
 
@@ -56,8 +55,7 @@ def test_an_adoption_after_the_last_listing_is_refused_by_the_registry(
     simulator.switch(child_of_index=position)
     child = simulator.push("shop/api", age=30 * DAY)
     harness = make_harness()
-    run_id, task_calls = harness.plan()
-    task_calls = harness.carry_out(task_calls, until="gc.delete_batch")
+    run_id, task_calls = harness.plan_and_recheck()
     index = {"repository": "shop/api", "children": [child["digest"]], "tags": ["v2"]}
     simulator.before("DELETE", f"/images/{child['id']}", "push_index", **index)
 

@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from tests.support.oci.fake import FakeRegistry
 from tests.support.simulator.client import Simulator
-from tests.sweep.shops import PATH, STILL_NEEDED, Shop, first_deletion, rechecked
+from tests.sweep.shops import PATH, STILL_NEEDED, Shop, first_deletion
 from worker.runs.lifecycle import TaskCall
 from worker.store.tables import repository
 
@@ -62,7 +62,7 @@ def test_an_index_that_cannot_be_read_keeps_everything(simulator: Simulator, tmp
     planned = shop.push("pr-1", content="a")
     shop.push("v1", content="kept")
     harness = shop.harness()
-    run_id, task_calls = rechecked(harness)
+    run_id, task_calls = harness.plan_and_recheck()
 
     index = shop.push_index(planned, tag="v2")
     simulator.fault("status", path=f"/v2/.*{index}", status=404, times=None)
