@@ -141,9 +141,8 @@ NO_HISTORY = RepositoryHistory(
 class Absent:
     """The known images of a repository that a complete scan did not see."""
 
-    first: Mapping[int, int] = field(
-        default_factory=dict
-    )  # first seen -> count of the images known before, all of them
+    # First seen -> count of all images known before.
+    first: Mapping[int, int] = field(default_factory=dict)
     new: int = 0  # the last complete scan saw them
     old: int = 0  # missing for longer
     missing_since: int | None = None  # the earliest of the old

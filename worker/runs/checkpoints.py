@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 HALTS = "REGISTRY_GC_HALTS"
-POLL_SECONDS = 0.01  # seconds
+POLL_SECONDS = 0.01
 
 # In the order of a run.
 Checkpoint = Literal[

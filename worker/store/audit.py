@@ -220,9 +220,8 @@ class _Check:
     first_at: object = None
     last_at: object = None
     newest: dict[str, str] = field(default_factory=dict)  # by run, the newest valid hash; "": of the former chain
-    due: dict[str, set[str]] = field(
-        default_factory=dict
-    )  # by run, hashes of the chain of runs that its rows must have
+    # By run, hashes of the chain of runs that its rows must have.
+    due: dict[str, set[str]] = field(default_factory=dict)
     swept: dict[str, str] = field(default_factory=dict)  # by run, the newest of these
 
     def of_runs(self, swept: Iterable[Row[Any]]) -> str | None:

@@ -82,9 +82,8 @@ class Batch:
     halted: threading.Event = field(default_factory=threading.Event)  # no further step begins
     _outage: OutageWait = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
-    _send_lock: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # held by `_halt`, and to mark a deletion as sent
+    # Held by `_halt`, and to mark a deletion as sent.
+    _send_lock: threading.Lock = field(default_factory=threading.Lock)
     _one_at_a_time: bool = False  # until the registry accepts a deletion in this repository
     _saved: Collection[int] = ()  # numbers of items that the store can restore
     _permission_read_at: float = 0.0  # time.monotonic() before the permission of the last intents was read
